@@ -1,0 +1,144 @@
+package discovery_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"oidc-provider/discovery"
+)
+
+func TestParseIssuerRefuses(t *testing.T) {
+	for raw, want := range map[string]string{
+		"":                               "empty",
+		"oidc.example.com":               "no host",
+		"https://":                       "no host",
+		"https://:443":                   "no host",
+		"https:oidc.example.com":         "no host",
+		"http://oidc.example.com":        "loopback hosts only",
+		"http://10.0.0.1":                "loopback hosts only",
+		"http://localhost.example.com":   "loopback hosts only",
+		"ftp://oidc.example.com":         "scheme",
+		"https://me@oidc.example.com":    "user information",
+		"https://me:pw@oidc.example.com": "user information",
+		"https://oidc.example.com?a=b":   "query and fragment",
+		"https://oidc.example.com?":      "query and fragment",
+		"https://oidc.example.com/#":     "query and fragment",
+		"https://oidc.example.com/a b":   "white space",
+		" https://oidc.example.com":      "white space",
+		"https://oidc.example.com\n":     "white space",
+		"https://öidc.example.com":       "punycode",
+		"https://oidc.example.com/a/../": ".. segments",
+		"https://oidc.example.com:x":     "invalid port",
+		"https://oidc.example.com/.well-known/openid-configuration": "leave",
+	} {
+		_, err := discovery.ParseIssuer(raw)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want an error with %q", raw, err, want)
+		}
+	}
+}
+
+func TestIssuerWarnings(t *testing.T) {
+	for raw, want := range map[string][]string{
+		"https://oidc.example.com":                   nil,
+		"https://oidc.example.com/clusters":          nil,
+		"http://localhost":                           nil,
+		"http://127.0.0.1":                           nil,
+		"http://[::1]":                               nil,
+		"https://oidc.example.com/":                  {"AWS STS and Entra ID"},
+		"https://oidc.example.com:8443":              {"AWS STS does not accept"},
+		"https://Oidc.example.com":                   {"upper case"},
+		"https://oidc.example.com/A:1":               {"upper case"},
+		"http://localhost:8080/":                     {"ends with a slash", "port"},
+		"https://a.test/" + strings.Repeat("a", 260): {"at most 255"},
+		"https://OIDC.example.com:8443/abc/":         {"ends with a slash", "port", "upper case"},
+	} {
+		issuer, err := discovery.ParseIssuer(raw)
+		if err != nil {
+			t.Errorf("%q: %v", raw, err)
+			continue
+		}
+		got := issuer.Warnings()
+		if len(got) != len(want) {
+			t.Errorf("%q: got warnings %q, want %q", raw, got, want)
+			continue
+		}
+		for i := range got {
+			if !strings.Contains(got[i], want[i]) {
+				t.Errorf("%q: got warning %q, want %q", raw, got[i], want[i])
+			}
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	type paths struct{ Configuration, JWKS []string }
+	for raw, want := range map[string]paths{
+		"https://a.test": {
+			[]string{"/.well-known/openid-configuration", "//.well-known/openid-configuration"},
+			[]string{"/openid/v1/jwks", "//openid/v1/jwks"},
+		},
+		"https://a.test/": {
+			[]string{"/.well-known/openid-configuration", "//.well-known/openid-configuration"},
+			[]string{"/openid/v1/jwks", "//openid/v1/jwks"},
+		},
+		"https://a.test/c/1": {
+			[]string{"/c/1/.well-known/openid-configuration", "/c/1//.well-known/openid-configuration", "/.well-known/openid-configuration/c/1"},
+			[]string{"/c/1/openid/v1/jwks", "/c/1//openid/v1/jwks"},
+		},
+		"https://a.test/c/": {
+			[]string{"/c/.well-known/openid-configuration", "/c//.well-known/openid-configuration", "/.well-known/openid-configuration/c", "/.well-known/openid-configuration/c/"},
+			[]string{"/c/openid/v1/jwks", "/c//openid/v1/jwks"},
+		},
+	} {
+		issuer, err := discovery.ParseIssuer(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := paths{issuer.ConfigurationPaths(), issuer.JWKSPaths()}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", raw, diff)
+		}
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	issuer, err := discovery.ParseIssuer("https://a.test/c/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := discovery.New(issuer, []string{"RS256", "ES256", "RS256"}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"issuer":                                "https://a.test/c/",
+		"jwks_uri":                              "https://a.test/c/openid/v1/jwks",
+		"response_types_supported":              []any{"id_token"},
+		"subject_types_supported":               []any{"public"},
+		"id_token_signing_alg_values_supported": []any{"ES256", "RS256"},
+		"claims_supported":                      []any{"aud", "exp", "iat", "iss", "jti", "kubernetes.io", "nbf", "sub"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("document (-want +got):\n%s", diff)
+	}
+	if _, err := discovery.Parse(data, "https://a.test/c/"); err != nil {
+		t.Errorf("our own document: %v", err)
+	}
+	for _, bad := range []struct{ data, issuer string }{
+		{string(data), "https://a.test/c"},
+		{`{"issuer":"https://a.test"}`, "https://a.test"},
+		{`[]`, "https://a.test"},
+	} {
+		if _, err := discovery.Parse([]byte(bad.data), bad.issuer); err == nil {
+			t.Errorf("%s as %s: accepted", bad.data, bad.issuer)
+		}
+	}
+}

@@ -1,0 +1,168 @@
+package jwks
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Algorithms are the signature algorithms this package makes keys for, the
+// most widely accepted first (RFC 7518, section 3.1).
+var Algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.ES384, jose.ES512}
+
+// RSABits are the sizes that [Generate] makes, the default first.
+var RSABits = []int{2048, 3072, 4096}
+
+// errNotPrivate stands for the parsers' own errors: nothing derived from
+// private bytes is worth the risk of printing it.
+var errNotPrivate = errors.New("not a valid private key")
+
+// A SigningKey is a key with both halves. Printing or logging one shows its
+// kid and nothing else.
+type SigningKey struct {
+	PublicKey
+	private crypto.Signer
+	// header is the JOSE header, base64url encoded. It depends on the key
+	// alone, so every token shares it.
+	header string
+}
+
+// NewSigningKey wraps an [*rsa.PrivateKey] or [*ecdsa.PrivateKey] of a size
+// that [NewPublicKey] accepts.
+func NewSigningKey(private crypto.Signer) (*SigningKey, error) {
+	switch private.(type) {
+	case *rsa.PrivateKey, *ecdsa.PrivateKey:
+	default:
+		return nil, fmt.Errorf("private key of type %T: want RSA or ECDSA", private)
+	}
+	public, err := NewPublicKey(private.Public())
+	if err != nil {
+		return nil, err
+	}
+	// kube-apiserver takes exactly these three members.
+	header := fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"JWT"}`, public.alg, public.id)
+	return &SigningKey{
+		PublicKey: public,
+		private:   private,
+		header:    base64.RawURLEncoding.EncodeToString([]byte(header)),
+	}, nil
+}
+
+// CheckParameters reports whether [Generate] can make such a key; rsaBits
+// matters for RS256 only, and 0 stands for the default.
+func CheckParameters(alg jose.SignatureAlgorithm, rsaBits int) error {
+	if !slices.Contains(Algorithms, alg) {
+		return fmt.Errorf("unknown algorithm %q: want one of %v", alg, Algorithms)
+	}
+	if alg == jose.RS256 && rsaBits != 0 && !slices.Contains(RSABits, rsaBits) {
+		return fmt.Errorf("RSA keys of %d bits: want one of %v", rsaBits, RSABits)
+	}
+	return nil
+}
+
+// Generate makes a new key for alg, rsaBits long if that is RS256 (0 means
+// 2048). A 2048-bit RSA key takes some tenths of a second, the others less
+// than a millisecond.
+func Generate(alg jose.SignatureAlgorithm, rsaBits int) (*SigningKey, error) {
+	if err := CheckParameters(alg, rsaBits); err != nil {
+		return nil, err
+	}
+	var private crypto.Signer
+	var err error
+	switch alg {
+	case jose.RS256:
+		if rsaBits == 0 {
+			rsaBits = RSABits[0]
+		}
+		private, err = rsa.GenerateKey(rand.Reader, rsaBits)
+	case jose.ES256:
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case jose.ES384:
+		private, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case jose.ES512:
+		private, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("generating %s key: %w", alg, err)
+	}
+	return NewSigningKey(private)
+}
+
+// ParsePKCS8 reads a private key from its PKCS #8 form in DER (RFC 5208).
+func ParsePKCS8(der []byte) (*SigningKey, error) {
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, errNotPrivate
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("private key of type %T: want RSA or ECDSA", key)
+	}
+	return NewSigningKey(signer)
+}
+
+// PKCS8 is the private key in PKCS #8 DER. This is the one way that private
+// key material leaves a SigningKey.
+func (k *SigningKey) PKCS8() ([]byte, error) {
+	return x509.MarshalPKCS8PrivateKey(k.private)
+}
+
+// Sign makes the first and the last segment of a JWS in compact serialization
+// (RFC 7515, section 7.1) around payload, which is the middle one exactly as
+// it will stand there, base64url encoded by the caller and not looked into.
+func (k *SigningKey) Sign(payload string) (header, signature string, err error) {
+	hash := hashes[k.alg]
+	h := hash.New()
+	h.Write([]byte(k.header))
+	h.Write([]byte{'.'})
+	h.Write([]byte(payload))
+	digest := h.Sum(nil)
+
+	var sig []byte
+	switch private := k.private.(type) {
+	case *rsa.PrivateKey:
+		sig, err = rsa.SignPKCS1v15(rand.Reader, private, hash, digest)
+	case *ecdsa.PrivateKey:
+		sig, err = signECDSA(private, digest)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("signing with key %s: %w", k.id, err)
+	}
+	return k.header, base64.RawURLEncoding.EncodeToString(sig), nil
+}
+
+var hashes = map[jose.SignatureAlgorithm]crypto.Hash{
+	jose.RS256: crypto.SHA256,
+	jose.ES256: crypto.SHA256,
+	jose.ES384: crypto.SHA384,
+	jose.ES512: crypto.SHA512,
+}
+
+// signECDSA signs in the form of RFC 7518, section 3.4: R and S as big-endian
+// integers, each padded to the size of the curve, one after the other.
+func signECDSA(key *ecdsa.PrivateKey, digest []byte) ([]byte, error) {
+	r, s, err := ecdsa.Sign(rand.Reader, key, digest)
+	if err != nil {
+		return nil, err
+	}
+	size := (key.Params().BitSize + 7) / 8
+	sig := make([]byte, 2*size)
+	r.FillBytes(sig[:size])
+	s.FillBytes(sig[size:])
+	return sig, nil
+}
+
+// Format prints the kid whatever the verb, so that no %v or %#v shows a
+// private key.
+func (k SigningKey) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "SigningKey(%s %s)", k.alg, k.id)
+}
