@@ -1,0 +1,194 @@
+package rotation
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/robfig/cron/v3"
+
+	"oidc-provider/jwks"
+)
+
+// A Policy is what a ring is planned under. It stands in the ring, so that
+// whoever works on one keeps the promises that the servers made. The zero
+// value of each field stands for its default; [Policy.WithDefaults] fills
+// them in.
+type Policy struct {
+	// Schedule says when a new key begins to sign, in cron form in UTC
+	// ("0 3 1 * *", "@weekly") or as "@every 720h", which counts from the
+	// last hand-over. Default "@every 720h".
+	Schedule string `json:"schedule"`
+
+	// Algorithm of new keys. A change shows two rotations later: the next
+	// key is published already. Default RS256, the only one that every
+	// relying party accepts.
+	Algorithm jose.SignatureAlgorithm `json:"algorithm"`
+
+	// RSABits is the size of new RS256 keys. Default 2048.
+	RSABits int `json:"rsaBits"`
+
+	// PublishAhead is how long a key stands in the key set before it signs.
+	// It must exceed the longest time a relying party caches the key set by
+	// ClockSkew. It is also how long a replica may sign without having read
+	// the ring. Default 24h: the longest known cache that does not refetch
+	// lives 12h.
+	PublishAhead Duration `json:"publishAhead"`
+
+	// MaxTokenLifetime bounds exp of every token when it is signed. Retired
+	// keys stay published for that long. Default 24h, which is what Google
+	// Cloud takes at most.
+	MaxTokenLifetime Duration `json:"maxTokenLifetime"`
+
+	// ClockSkew is the largest difference between two clocks that matter:
+	// replicas, API servers, relying parties. Retired keys stay published
+	// for that much longer. Default 10m.
+	ClockSkew Duration `json:"clockSkew"`
+}
+
+// DefaultPolicy is what the zero Policy stands for.
+var DefaultPolicy = Policy{
+	Schedule:         "@every 720h",
+	Algorithm:        jose.RS256,
+	RSABits:          jwks.RSABits[0],
+	PublishAhead:     Duration(24 * time.Hour),
+	MaxTokenLifetime: Duration(24 * time.Hour),
+	ClockSkew:        Duration(10 * time.Minute),
+}
+
+// WithDefaults is p with its zero fields filled in from [DefaultPolicy].
+func (p Policy) WithDefaults() Policy { return p.or(DefaultPolicy) }
+
+// or is p with its zero fields filled in from q.
+func (p Policy) or(q Policy) Policy {
+	if p.Schedule == "" {
+		p.Schedule = q.Schedule
+	}
+	if p.Algorithm == "" {
+		p.Algorithm = q.Algorithm
+	}
+	if p.RSABits == 0 {
+		p.RSABits = q.RSABits
+	}
+	if p.PublishAhead == 0 {
+		p.PublishAhead = q.PublishAhead
+	}
+	if p.MaxTokenLifetime == 0 {
+		p.MaxTokenLifetime = q.MaxTokenLifetime
+	}
+	if p.ClockSkew == 0 {
+		p.ClockSkew = q.ClockSkew
+	}
+	return p
+}
+
+// maxDuration keeps sums of durations and times far from overflow.
+const maxDuration = Duration(10 * 365 * 24 * time.Hour)
+
+// Validate reports what makes p, with its defaults filled in, unusable.
+func (p Policy) Validate() error {
+	p = p.WithDefaults()
+	if err := jwks.CheckParameters(p.Algorithm, p.RSABits); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		name string
+		d    Duration
+	}{{"publish-ahead", p.PublishAhead}, {"max-token-lifetime", p.MaxTokenLifetime}, {"clock-skew", p.ClockSkew}} {
+		if d.d < 0 || d.d > maxDuration {
+			return fmt.Errorf("%s %v: want more than 0 and at most %v", d.name, d.d, maxDuration)
+		}
+	}
+	_, err := parseSchedule(p.Schedule)
+	return err
+}
+
+// keysInSteadyState is how many keys p publishes at once, the most of the time.
+func (p Policy) keysInSteadyState() int {
+	schedule, err := parseSchedule(p.Schedule)
+	if err != nil {
+		return 0
+	}
+	from := schedule.Next(time.Unix(0, 0).UTC())
+	interval := max(schedule.Next(from).Sub(from), time.Duration(p.PublishAhead))
+	retired := (p.retention() + Duration(interval) - 1) / Duration(interval)
+	return 2 + int(retired)
+}
+
+// Numbers of published keys: relying parties fetch and search all of them.
+const (
+	// ManyKeys is more than any sensible policy leads to.
+	ManyKeys = 5
+	// TooManyKeys nears the point where relying parties fail: AWS does for
+	// more than 100, Entra ID reads the first 100, and some read 32 KiB.
+	TooManyKeys = 50
+)
+
+// Warnings says, a sentence each, what is allowed in p but likely to hurt.
+func (p Policy) Warnings() []string {
+	p = p.WithDefaults()
+	var warnings []string
+	if p.PublishAhead < Duration(time.Hour) {
+		warnings = append(warnings, fmt.Sprintf("publish-ahead %v is below 1h: relying parties that cache the key set for longer (Envoy 10m, PyJWT 5m, keyfunc 1h, .NET and nginx 12h) will reject tokens after every rotation", p.PublishAhead))
+	}
+	if p.MaxTokenLifetime > Duration(24*time.Hour) {
+		warnings = append(warnings, fmt.Sprintf("max-token-lifetime %v is above 24h: Google Cloud refuses tokens older than that, and retired keys stay published for as long", p.MaxTokenLifetime))
+	}
+	if n := p.keysInSteadyState(); n > ManyKeys {
+		warnings = append(warnings, fmt.Sprintf("with schedule %q and max-token-lifetime %v about %d keys are published at a time: AWS STS fails above 100, and many relying parties read no more than 32 KiB", p.Schedule, p.MaxTokenLifetime, n))
+	}
+	return warnings
+}
+
+// retention is how long a key must stay published after it has signed.
+func (p Policy) retention() Duration { return p.MaxTokenLifetime + p.ClockSkew }
+
+// handOver is the instant at which the next key begins to sign: the
+// schedule's first after the active one began, but not before earliest.
+func (p Policy) handOver(activeSince, earliest time.Time) (time.Time, error) {
+	schedule, err := parseSchedule(p.Schedule)
+	if err != nil {
+		return time.Time{}, err
+	}
+	at := schedule.Next(activeSince.UTC())
+	if !at.Before(earliest) {
+		return at, nil
+	}
+	if _, interval := schedule.(cron.ConstantDelaySchedule); interval {
+		return earliest, nil
+	}
+	return schedule.Next(earliest.UTC().Add(-1)), nil
+}
+
+func parseSchedule(spec string) (cron.Schedule, error) {
+	schedule, err := cron.ParseStandard(spec)
+	if err != nil {
+		return nil, fmt.Errorf("schedule %q: %w (hint: like \"@every 720h\", \"@weekly\" or \"0 3 1 * *\", minute hour day month weekday in UTC)", spec, err)
+	}
+	if first := schedule.Next(time.Unix(0, 0).UTC()); first.IsZero() || schedule.Next(first).IsZero() {
+		return nil, fmt.Errorf("schedule %q never comes", spec)
+	}
+	if delay, ok := schedule.(cron.ConstantDelaySchedule); ok && Duration(delay.Delay) > maxDuration {
+		return nil, fmt.Errorf("schedule %q: want at most %v", spec, maxDuration)
+	}
+	return schedule, nil
+}
+
+// A Duration is a [time.Duration] that is text like "24h0m0s" in JSON.
+type Duration time.Duration
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return errors.New("not a duration like 24h or 90s")
+	}
+	*d = Duration(parsed)
+	return nil
+}

@@ -1,0 +1,243 @@
+package rotation
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"oidc-provider/jwks"
+)
+
+// ringVersion is the version of the document that this program reads and
+// writes.
+const ringVersion = 1
+
+// A Ring is the keys of one issuer, past and future, with the policy they are
+// planned under. Rings are immutable: what changes one returns another.
+type Ring struct {
+	Version int    `json:"version"`
+	Issuer  string `json:"issuer"`
+
+	// Generation counts the writes, from 1. It never goes back.
+	Generation int64 `json:"generation"`
+
+	// Updated is when the ring was last written: the newest event that is
+	// known to be past. No clock that is right shows an earlier time.
+	Updated time.Time `json:"updated"`
+
+	Policy Policy `json:"policy"`
+
+	// Keys in the order of their coming, which never changes.
+	Keys []Key `json:"keys"`
+
+	// Removed are the kids of all keys that once were in the ring, so that
+	// none ever comes back.
+	Removed []string `json:"removed,omitempty"`
+}
+
+// A Key is a key and the times of its life. A zero time is one that has not
+// been decided yet.
+type Key struct {
+	KeyID     string                  `json:"kid"`
+	Algorithm jose.SignatureAlgorithm `json:"algorithm"`
+
+	// Public is the public half in PKIX DER.
+	Public []byte `json:"public"`
+
+	// Private is the private half in PKCS #8 DER, empty for keys that no
+	// longer sign, or never did.
+	Private Secret `json:"private,omitempty"`
+
+	// Created is when the key came into the ring, PublishAt from when on it
+	// is published, and ConfirmedAt when every place that publishes the key
+	// set had confirmed that it shows the key.
+	Created     time.Time `json:"created"`
+	PublishAt   time.Time `json:"publishAt"`
+	ConfirmedAt time.Time `json:"confirmedAt,omitzero"`
+
+	// SignFrom and SignUntil bound the time in which the key signs.
+	SignFrom  time.Time `json:"signFrom,omitzero"`
+	SignUntil time.Time `json:"signUntil,omitzero"`
+
+	// MaySignUntil is set where a hand-over came about, or was moved, without
+	// notice: a replica that has not heard of it may sign by the older ring
+	// until then.
+	MaySignUntil time.Time `json:"maySignUntil,omitzero"`
+
+	// Retention is how long the key stays published after it signed last:
+	// the longest token lifetime it may have signed under, and the skew.
+	Retention Duration `json:"retention,omitzero"`
+
+	RevokedAt time.Time `json:"revokedAt,omitzero"`
+
+	// Forced marks a key that began to sign before it had been published for
+	// PublishAhead.
+	Forced bool `json:"forced,omitempty"`
+
+	// VerifyOnly marks an imported public key. It stays until it is revoked.
+	VerifyOnly bool `json:"verifyOnly,omitempty"`
+
+	// ExcludeFromDiscovery keeps a VerifyOnly key out of the key set:
+	// kube-apiserver alone accepts tokens by it.
+	ExcludeFromDiscovery bool `json:"excludeFromDiscovery,omitempty"`
+
+	public  jwks.PublicKey
+	signing *jwks.SigningKey // nil without Private
+}
+
+// PublicKey is the public half.
+func (k *Key) PublicKey() jwks.PublicKey { return k.public }
+
+// SigningKey is both halves, or nil if the private one is not there.
+func (k *Key) SigningKey() *jwks.SigningKey { return k.signing }
+
+// A Secret is bytes that stand in the ring document and nowhere else.
+type Secret []byte
+
+// Format implements [fmt.Formatter] and shows nothing of the bytes.
+func (Secret) Format(s fmt.State, _ rune) { io.WriteString(s, "[secret]") }
+
+// LogValue implements [slog.LogValuer] and shows nothing of the bytes.
+func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
+
+// Encode renders the document that goes into a store, private keys included.
+func (r *Ring) Encode() ([]byte, error) {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encoding the ring: %w", err)
+	}
+	return append(data, '\n'), nil
+}
+
+// LogValue implements [slog.LogValuer]: a ring in a log is its public outline.
+func (r *Ring) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("issuer", r.Issuer), slog.Int64("generation", r.Generation), slog.Int("keys", len(r.Keys)))
+}
+
+// Decode reads a document that [Ring.Encode] made, and checks that it makes
+// sense: the keys are what their kids say, and at every instant from Updated
+// on exactly one of them signs. Nothing that it cannot read is guessed.
+func Decode(data []byte) (*Ring, error) {
+	r, err := decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("the ring cannot be used and was left as it is: %w", err)
+	}
+	return r, nil
+}
+
+func decode(data []byte) (*Ring, error) {
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, fmt.Errorf("%d bytes that are no whole JSON document: %w (hint: restore it from a backup)", len(data), err)
+	}
+	switch {
+	case head.Version == 0:
+		return nil, fmt.Errorf("this JSON document is not a ring (hint: is --store the right place?)")
+	case head.Version > ringVersion:
+		return nil, fmt.Errorf("it is of version %d, and this program reads up to version %d (hint: upgrade oidc-provider)", head.Version, ringVersion)
+	}
+	r := new(Ring)
+	dec := json.NewDecoder(bytes.NewReader(data))
+	// A field that is not known would be lost at the next write.
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(r); err != nil {
+		return nil, fmt.Errorf("%w (hint: restore it from a backup)", err)
+	}
+	if err := r.check(); err != nil {
+		return nil, fmt.Errorf("%w (hint: restore it from a backup)", err)
+	}
+	return r, nil
+}
+
+func (r *Ring) check() error {
+	if r.Issuer == "" || r.Generation < 1 || r.Updated.IsZero() {
+		return fmt.Errorf("issuer, generation or time of the last write is missing")
+	}
+	if r.Policy != r.Policy.WithDefaults() {
+		return fmt.Errorf("the policy is not complete")
+	}
+	if err := r.Policy.Validate(); err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	seen := make(map[string]bool)
+	for _, kid := range r.Removed {
+		seen[kid] = true
+	}
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		if seen[k.KeyID] {
+			return fmt.Errorf("kid %q stands twice", k.KeyID)
+		}
+		seen[k.KeyID] = true
+		if err := k.check(); err != nil {
+			return fmt.Errorf("key %q: %w", k.KeyID, err)
+		}
+	}
+	return r.checkChain()
+}
+
+// check parses both halves of k and compares them with what stands beside
+// them.
+func (k *Key) check() (err error) {
+	if k.public, err = jwks.ParsePKIX(k.Public); err != nil {
+		return err
+	}
+	if k.public.KeyID() != k.KeyID || k.public.Algorithm() != k.Algorithm {
+		return fmt.Errorf("the public key is another one: %s %s", k.public.Algorithm(), k.public.KeyID())
+	}
+	if len(k.Private) > 0 {
+		if k.signing, err = jwks.ParsePKCS8(k.Private); err != nil {
+			return err
+		}
+		if k.signing.KeyID() != k.KeyID {
+			return fmt.Errorf("the private key belongs to another public key")
+		}
+	}
+	if k.Retention < 0 || k.Retention > 2*maxDuration {
+		return fmt.Errorf("retention %v is out of bounds", k.Retention)
+	}
+	return nil
+}
+
+// checkChain makes sure that there is a signing key now and after every
+// hand-over that is planned.
+func (r *Ring) checkChain() error {
+	at := r.Updated
+	for range r.Keys {
+		active := r.Active(at)
+		if active == nil || active.signing == nil {
+			return fmt.Errorf("no key signs at %s", at.Format(time.RFC3339))
+		}
+		if active.SignUntil.IsZero() {
+			return nil
+		}
+		at = active.SignUntil
+	}
+	return fmt.Errorf("no key signs after %s", at.Format(time.RFC3339))
+}
+
+// clone copies r, for the one that is about to change the copy.
+func (r *Ring) clone() *Ring {
+	c := *r
+	c.Keys = slices.Clone(r.Keys)
+	c.Removed = slices.Clone(r.Removed)
+	return &c
+}
+
+// find returns the key with this kid, or nil.
+func (r *Ring) find(kid string) *Key {
+	for i := range r.Keys {
+		if r.Keys[i].KeyID == kid {
+			return &r.Keys[i]
+		}
+	}
+	return nil
+}

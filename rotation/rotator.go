@@ -1,0 +1,315 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// A Publisher is a place that shows the key set to relying parties.
+type Publisher interface {
+	// Publish shows what v holds, and returns nil once everybody who asks
+	// from now on gets it. It is called again after an error, and need not
+	// be for a view that it has confirmed.
+	Publish(ctx context.Context, v *View) error
+}
+
+// Config is what a [Rotator] needs. Store, Issuer and Log must be set.
+type Config struct {
+	Store Store
+
+	// Issuer whose ring this is. A ring of another one is refused.
+	Issuer string
+
+	// Publishers must all confirm a key before its hand-over is planned.
+	// With none, reading the ring is confirmation.
+	Publishers []Publisher
+
+	// Poll is how often the ring is read. Default 500ms: a change made
+	// elsewhere is then noticed within a second.
+	Poll time.Duration
+
+	// Timeout bounds the reading, writing and publishing of one tick.
+	// Default 30s.
+	Timeout time.Duration
+
+	// Generate makes new keys. Default [GenerateKey].
+	Generate Generate
+
+	// Log gets an event for everything that happens to a key. Failures are
+	// logged when they begin, change and end.
+	Log *slog.Logger
+}
+
+// A Rotator keeps the ring of one issuer going, beside any number of others on
+// the same store. Its methods may be called by many goroutines.
+type Rotator struct {
+	cfg Config
+
+	view atomic.Pointer[View]
+	// read is when view was last known to be the newest. It is set after
+	// view, so that it never speaks for a newer one than can be seen.
+	read    atomic.Pointer[time.Time]
+	failure atomic.Pointer[string]
+	failed  atomic.Uint64
+
+	// The fields below belong to the goroutine that ticks.
+	version   Version
+	shown     *Ring  // what all publishers have confirmed
+	confirmed string // kid of the last standby in shown
+	keys      int    // how many the key set held
+}
+
+// Open reads the ring and publishes it: the first tick of [Rotator.Run]. A
+// store that cannot be read, or holds nothing, is an error.
+func Open(ctx context.Context, cfg Config) (*Rotator, error) {
+	if cfg.Poll == 0 {
+		cfg.Poll = 500 * time.Millisecond
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 30 * time.Second
+	}
+	if cfg.Generate == nil {
+		cfg.Generate = GenerateKey
+	}
+	r := &Rotator{cfg: cfg}
+	r.failure.Store(new(string))
+	_, err := r.tick(ctx, time.Now())
+	if r.view.Load() == nil {
+		return nil, err
+	}
+	r.report(err)
+	return r, nil
+}
+
+// Run keeps the ring going until ctx is done.
+func (r *Rotator) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		again, err := r.tick(ctx, time.Now())
+		if ctx.Err() != nil {
+			return
+		}
+		r.report(err)
+		wait := r.wait(time.Now())
+		if again {
+			wait = 0
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// wait is the time until the next poll or the next instant of the ring.
+func (r *Rotator) wait(now time.Time) time.Duration {
+	ring := r.view.Load().ring
+	if next := ring.NextInstant(now); !next.IsZero() {
+		return min(r.cfg.Poll, next.Sub(now))
+	}
+	return r.cfg.Poll
+}
+
+// tick reads the ring, does what is due, and then publishes: first commit,
+// then publish. It says whether there is more to do at once.
+func (r *Rotator) tick(ctx context.Context, now time.Time) (again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	ring, err := r.load(ctx)
+	if err != nil {
+		return false, err
+	}
+	r.adopt(&View{ring: ring}, now)
+
+	next, events, err := Advance(ring, now, r.confirmed, r.cfg.Generate)
+	if err != nil {
+		err = fmt.Errorf("planning the ring: %w", err)
+	} else if next != ring {
+		err = r.write(ctx, next, events, now)
+	}
+	if errors.Is(err, ErrConflict) {
+		again, err = true, nil
+	}
+	err = errors.Join(err, r.publish(ctx, now))
+	return again || err == nil && r.canConfirm(now), err
+}
+
+// load reads the ring, or returns the one that is known if it has not changed.
+func (r *Rotator) load(ctx context.Context) (*Ring, error) {
+	data, version, err := r.cfg.Store.Load(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the ring: %w", err)
+	}
+	known := r.view.Load()
+	if known != nil && version == r.version && version != "" {
+		return known.ring, nil
+	}
+	if version == "" {
+		if known != nil {
+			return nil, errors.New("reading the ring: it is gone from the store (hint: put it back from a backup; this process goes on with what it knows)")
+		}
+		return nil, ErrEmpty
+	}
+	ring, err := Decode(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := ring.CheckIssuer(r.cfg.Issuer); err != nil {
+		return nil, err
+	}
+	if known != nil && ring.Generation < known.ring.Generation {
+		return nil, fmt.Errorf("the ring went back in time, from generation %d to %d (hint: was an old backup restored? this process goes on with what it knows)",
+			known.ring.Generation, ring.Generation)
+	}
+	r.version = version
+	return ring, nil
+}
+
+// CheckIssuer refuses a ring that belongs to another issuer.
+func (r *Ring) CheckIssuer(issuer string) error {
+	if r.Issuer != issuer {
+		return fmt.Errorf("the ring belongs to issuer %q, not %q (hint: use --issuer %s, or another --store)", r.Issuer, issuer, r.Issuer)
+	}
+	return nil
+}
+
+// adopt makes v what everybody sees, known to be true at now. An unchanged
+// ring keeps its view.
+func (r *Rotator) adopt(v *View, now time.Time) {
+	known := r.view.Load()
+	if known == nil || known.ring != v.ring || known.pending != v.pending {
+		r.view.Store(v)
+	}
+	r.read.Store(&now)
+}
+
+// write tries to make next the ring. After any error but ErrConflict next may
+// be the ring or not.
+func (r *Rotator) write(ctx context.Context, next *Ring, events []Event, now time.Time) error {
+	data, err := next.Encode()
+	if err != nil {
+		return err
+	}
+	switch err = r.cfg.Store.Swap(ctx, data, r.version); {
+	case errors.Is(err, ErrConflict):
+		return err
+	case err != nil:
+		r.adopt(&View{ring: r.view.Load().ring, pending: next}, now)
+		return fmt.Errorf("writing the ring: %w", err)
+	}
+	// The version of what was written is learnt by the next read.
+	r.version = ""
+	r.adopt(&View{ring: next}, now)
+	for _, e := range events {
+		r.log(e)
+	}
+	return nil
+}
+
+func (r *Rotator) log(e Event) {
+	attrs := []any{"kid", e.KeyID}
+	if !e.At.IsZero() {
+		attrs = append(attrs, "at", e.At)
+	}
+	r.cfg.Log.Info(e.Msg, attrs...)
+}
+
+// publish shows the current view in every place, unless all have it already.
+func (r *Rotator) publish(ctx context.Context, now time.Time) error {
+	v := r.view.Load()
+	if r.shown == v.ring {
+		return nil
+	}
+	var errs []error
+	for _, p := range r.cfg.Publishers {
+		if err := p.Publish(ctx, v); err != nil {
+			errs = append(errs, fmt.Errorf("publishing the key set: %w", err))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	r.shown = v.ring
+	if standby := v.ring.Standby(v.ring.At(now)); standby != nil {
+		r.confirmed = standby.KeyID
+	}
+	r.warnOfManyKeys(len(v.KeySet()))
+	return nil
+}
+
+// canConfirm reports whether the next tick will confirm the standby. This one
+// must not: its time is that of before the publication.
+func (r *Rotator) canConfirm(now time.Time) bool {
+	ring := r.view.Load().ring
+	standby := ring.Standby(ring.At(now))
+	return standby != nil && standby.ConfirmedAt.IsZero() && standby.KeyID == r.confirmed
+}
+
+func (r *Rotator) warnOfManyKeys(n int) {
+	if n == r.keys {
+		return
+	}
+	r.keys = n
+	switch {
+	case n > TooManyKeys:
+		r.cfg.Log.Error("far too many keys are published: AWS STS fails above 100, others read no more than 32 KiB", "keys", n)
+	case n > ManyKeys:
+		r.cfg.Log.Warn("many keys are published: rotate less often, or shorten the token lifetime", "keys", n)
+	}
+}
+
+// report logs a failure of the loop when it begins, changes or ends.
+func (r *Rotator) report(err error) {
+	var msg string
+	if err != nil {
+		msg = err.Error()
+		r.failed.Add(1)
+	}
+	if before := *r.failure.Swap(&msg); before != msg {
+		if err != nil {
+			r.cfg.Log.Error("rotation is failing; the keys that are known go on", "err", err)
+		} else {
+			r.cfg.Log.Info("rotation works again")
+		}
+	}
+}
+
+// View is what this replica knows.
+func (r *Rotator) View() *View { return r.view.Load() }
+
+// A StaleError is why a replica refuses to sign: a hand-over may have happened
+// without it.
+type StaleError struct{ Age, Limit time.Duration }
+
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("the ring was last read %v ago, and after %v (publish-ahead) another key may be signing (hint: mend the store; the log says why it cannot be read)",
+		e.Age.Round(time.Millisecond), e.Limit)
+}
+
+// Signer picks the key that signs at now. A replica whose knowledge is older
+// than PublishAhead gets a [*StaleError].
+func (r *Rotator) Signer(now time.Time) (Signer, error) {
+	age := r.ReadAge(now) // before the view: see the field read
+	v := r.view.Load()
+	if limit := time.Duration(v.ring.Policy.PublishAhead); age > limit {
+		return Signer{}, &StaleError{age, limit}
+	}
+	return v.Signer(now)
+}
+
+// ReadAge is how long ago the ring was last read. The monotonic clock stands
+// still while a machine sleeps and the wall clock may be set: the larger
+// difference counts.
+func (r *Rotator) ReadAge(now time.Time) time.Duration {
+	read := *r.read.Load()
+	return max(now.Sub(read), now.Round(0).Sub(read.Round(0)), 0)
+}
+
+// Failure is what is wrong with the loop at the moment, empty if nothing is.
+func (r *Rotator) Failure() string { return *r.failure.Load() }
+
+// Failed counts the ticks that failed.
+func (r *Rotator) Failed() uint64 { return r.failed.Load() }

@@ -1,0 +1,100 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Version names one state of a store. It is opaque: the empty one stands
+// for an empty store.
+type Version string
+
+// A Store holds one ring document and nothing else. Its methods may be called
+// by many goroutines and processes at once.
+type Store interface {
+	// Load returns the document and its version. An empty store returns
+	// nil, "", nil. Load never waits for a writer.
+	Load(ctx context.Context) (data []byte, v Version, err error)
+
+	// Swap replaces the document if its version is still old ("" = must not
+	// exist yet). It is durable on return. ErrConflict means that someone
+	// else was first and nothing was written. After any other error the
+	// document may or may not have been replaced: only Load can tell.
+	Swap(ctx context.Context, data []byte, old Version) error
+}
+
+// ErrConflict is what [Store.Swap] returns when the document has another
+// version than the caller thought.
+var ErrConflict = errors.New("the store was changed by someone else")
+
+// ErrEmpty is what is wrong with a store that has no ring yet.
+var ErrEmpty = errors.New("the store holds no ring (hint: make one with `oidc-provider keys init`, or bring a cluster's own key with `oidc-provider keys import`)")
+
+// Read loads the ring of any issuer.
+func Read(ctx context.Context, store Store) (*Ring, error) {
+	r, _, err := read(ctx, store)
+	return r, err
+}
+
+func read(ctx context.Context, store Store) (*Ring, Version, error) {
+	data, v, err := store.Load(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the ring: %w", err)
+	}
+	if v == "" {
+		return nil, "", ErrEmpty
+	}
+	r, err := Decode(data)
+	if err != nil {
+		return nil, "", err
+	}
+	return r, v, nil
+}
+
+// Create puts r into an empty store, and refuses to touch any other.
+func Create(ctx context.Context, store Store, r *Ring) error {
+	data, err := r.Encode()
+	if err != nil {
+		return err
+	}
+	switch err := store.Swap(ctx, data, ""); {
+	case errors.Is(err, ErrConflict):
+		return errors.New("the store holds a ring already, which was left as it is (hint: `oidc-provider keys list` shows it)")
+	case err != nil:
+		return fmt.Errorf("writing the new ring: %w", err)
+	}
+	return nil
+}
+
+// Update replaces the ring in store by what change makes of it, again from
+// the start whenever somebody else was faster. If change returns the ring it
+// was given, nothing is written.
+func Update(ctx context.Context, store Store, change func(*Ring) (*Ring, error)) (*Ring, error) {
+	for {
+		old, v, err := read(ctx, store)
+		if err != nil {
+			return nil, err
+		}
+		changed, err := change(old)
+		if err != nil || changed == old {
+			return old, err
+		}
+		data, err := changed.Encode()
+		if err != nil {
+			return nil, err
+		}
+		switch err = store.Swap(ctx, data, v); {
+		case err == nil:
+			return changed, nil
+		case !errors.Is(err, ErrConflict):
+			return nil, fmt.Errorf("writing the ring, which may or may not have been changed (hint: look with `oidc-provider keys list`): %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

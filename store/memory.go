@@ -1,0 +1,50 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+
+	"oidc-provider/rotation"
+)
+
+// Memory is a store that forgets everything with its process, for tests. The
+// zero value is an empty store.
+type Memory struct {
+	mu      sync.Mutex
+	data    []byte
+	version int
+}
+
+// Load implements [rotation.Store].
+func (m *Memory) Load(ctx context.Context) ([]byte, rotation.Version, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.data), m.current(), nil
+}
+
+// Swap implements [rotation.Store].
+func (m *Memory) Swap(ctx context.Context, data []byte, old rotation.Version) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.current() != old {
+		return rotation.ErrConflict
+	}
+	m.data = slices.Clone(data)
+	m.version++
+	return nil
+}
+
+func (m *Memory) current() rotation.Version {
+	if m.version == 0 {
+		return ""
+	}
+	return rotation.Version(strconv.Itoa(m.version))
+}
