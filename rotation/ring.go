@@ -101,7 +101,7 @@ func (k *Key) SigningKey() *jwks.SigningKey { return k.signing }
 type Secret []byte
 
 // Format implements [fmt.Formatter] and shows nothing of the bytes.
-func (Secret) Format(s fmt.State, _ rune) { io.WriteString(s, "[secret]") }
+func (x Secret) Format(s fmt.State, _ rune) { io.WriteString(s, "[secret]") }
 
 // LogValue implements [slog.LogValuer] and shows nothing of the bytes.
 func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }

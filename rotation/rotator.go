@@ -66,6 +66,10 @@ type Rotator struct {
 // Open reads the ring and publishes it: the first tick of [Rotator.Run]. A
 // store that cannot be read, or holds nothing, is an error.
 func Open(ctx context.Context, cfg Config) (*Rotator, error) {
+	return open(ctx, cfg, time.Now())
+}
+
+func open(ctx context.Context, cfg Config, now time.Time) (*Rotator, error) {
 	if cfg.Poll == 0 {
 		cfg.Poll = 500 * time.Millisecond
 	}
@@ -77,7 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Rotator, error) {
 	}
 	r := &Rotator{cfg: cfg}
 	r.failure.Store(new(string))
-	_, err := r.tick(ctx, time.Now())
+	_, err := r.tick(ctx, now)
 	if r.view.Load() == nil {
 		return nil, err
 	}

@@ -1,0 +1,111 @@
+// Mutate breaks the rules of a key's life one at a time and runs the
+// simulation against each broken version: a rule that can be broken unnoticed
+// is one that nothing checks.
+//
+//	go run .ci/mutate.go
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Each mutation replaces one text, which must stand exactly once in its file.
+var mutations = []struct{ rule, file, old, new string }{
+	{"there is always a standby", "lifecycle.go", "if next.Standby(now) == nil {\n\t\tif err := next.addStandby(now, generate); err != nil {\n\t\t\treturn r, nil, err\n\t\t}\n\t\tevents = append", "if next.Standby(now) == nil && now.Unix()%7 == 0 {\n\t\tif err := next.addStandby(now, generate); err != nil {\n\t\t\treturn r, nil, err\n\t\t}\n\t\tevents = append"},
+	{"a hand-over waits for PublishAhead", "lifecycle.go", "standby.ConfirmedAt.Add(time.Duration(r.Policy.PublishAhead))", "standby.ConfirmedAt.Add(time.Duration(r.Policy.PublishAhead)/2)"},
+	{"PublishAhead counts from the confirmation", "lifecycle.go", "latest(standby.ConfirmedAt.Add(", "latest(standby.PublishAt.Add("},
+	{"only a confirmed key is planned", "lifecycle.go", "standby.KeyID == confirmed", "true"},
+	{"a failed publisher confirms nothing", "rotator.go", "if len(errs) > 0 {", "if len(errs) > 1 {"},
+	{"a confirmed key is planned", "lifecycle.go", "if !standby.ConfirmedAt.IsZero() && standby.SignFrom.IsZero() {", "if false {"},
+	{"a changed policy moves the hand-over", "lifecycle.go", "handOver(active, standby, time.Time{})", "_ = now"},
+	{"retired keys stay for the token lifetime", "policy.go", "return p.MaxTokenLifetime + p.ClockSkew", "return p.ClockSkew"},
+	{"retired keys stay for the skew", "policy.go", "return p.MaxTokenLifetime + p.ClockSkew", "return p.MaxTokenLifetime"},
+	{"a hand-over without notice lengthens retention", "lifecycle.go", "k.MaySignUntil = latest(k.MaySignUntil, now.Add(time.Duration(r.Policy.PublishAhead)))", "_ = now"},
+	{"a longer lifetime lengthens every retention", "lifecycle.go", "k.Retention = max(k.Retention, p.retention())", "_ = k"},
+	{"a shorter lifetime shortens no retention", "lifecycle.go", "k.Retention = max(k.Retention, p.retention())", "k.Retention = p.retention()"},
+	{"retention starts when signing ends", "lifecycle.go", "return latest(k.SignUntil, k.MaySignUntil)", "return k.SignFrom"},
+	{"a stale replica refuses to sign", "rotator.go", "if limit := time.Duration(v.ring.Policy.PublishAhead); age > limit {", "if limit := time.Duration(v.ring.Policy.PublishAhead); age > 10000*limit {"},
+	{"a failed read does not count as one", "rotator.go", "ring, err := r.load(ctx)\n\tif err != nil {", "ring, err := r.load(ctx)\n\tif err != nil {\n\t\tr.read.Store(&now)"},
+	{"rotate refuses an unpublished key", "lifecycle.go", "next.checkPublishedAhead(standby, now); err != nil && !force", "next.checkPublishedAhead(standby, now); err != nil && false"},
+	{"revoked keys are not published", "lifecycle.go", "return k.RevokedAt.IsZero() }", "return true }"},
+	{"revoking the active key hands over", "lifecycle.go", "events = next.promote(k, next.Standby(now), now)[1:]", "_ = events"},
+	{"revoking the next key cancels its hand-over", "lifecycle.go", "next.Active(now).SignUntil = time.Time{}", "_ = now"},
+	{"a removed kid is remembered", "lifecycle.go", "r.Removed = append(r.Removed, k.KeyID)", "_ = r"},
+	{"a removed key never comes back", "lifecycle.go", "if slices.Contains(r.Removed, kid) {\n\t\treturn fmt.Errorf(\"key %s was in", "if false {\n\t\treturn fmt.Errorf(\"key %s was in"},
+	{"private halves are kept until the last clock has moved on", "lifecycle.go", "return last.Add(time.Duration(p.ClockSkew))", "return k.Created"},
+	{"the ring's newest event is past", "lifecycle.go", "return latest(now.Round(0).UTC(), r.Updated)", "return now.Round(0).UTC()"},
+	{"a ring is written before it is used", "rotator.go", "func (r *Rotator) write(ctx context.Context, next *Ring, events []Event, now time.Time) error {", "func (r *Rotator) write(ctx context.Context, next *Ring, events []Event, now time.Time) error {\n\tr.adopt(&View{ring: next}, now)"},
+	{"a lost answer leaves the old ring in force", "rotator.go", "r.adopt(&View{ring: r.view.Load().ring, pending: next}, now)", "r.adopt(&View{ring: next}, now)"},
+	{"unreadable data is an error", "rotator.go", "ring, err := Decode(data)\n\tif err != nil {\n\t\treturn nil, err\n\t}", "ring, err := Decode(data)\n\tif err != nil {\n\t\tring, _ = New(r.cfg.Issuer, Policy{}, nil, time.Now(), r.cfg.Generate)\n\t}"},
+	{"a foreign ring is an error", "rotator.go", "if err := ring.CheckIssuer(r.cfg.Issuer); err != nil {", "if false {\n\t\tvar err error"},
+	{"secrets do not print", "ring.go", "io.WriteString(s, \"[secret]\")", "enc, _ := json.Marshal([]byte(x)); io.WriteString(s, string(enc))"},
+}
+
+func main() {
+	var missed int
+	for _, m := range mutations {
+		caught, how, err := try(m.file, m.old, m.new)
+		switch {
+		case err != nil:
+			fmt.Printf("BROKEN  %s: %v\n", m.rule, err)
+			missed++
+		case caught:
+			fmt.Printf("caught  %s: %s\n", m.rule, how)
+		default:
+			fmt.Printf("MISSED  %s\n", m.rule)
+			missed++
+		}
+	}
+	fmt.Printf("%d rules broken, %d unnoticed\n", len(mutations), missed)
+	if missed > 0 {
+		os.Exit(1)
+	}
+}
+
+var finding = regexp.MustCompile(`(?m)(invariant \d: .*|progress: .*|panic: .*|no tests to run|a replica signs .*|a ring was written .*|\[build failed\]|unreadable .*)`)
+
+func try(file, old, new string) (caught bool, how string, err error) {
+	path, err := filepath.Abs(filepath.Join("rotation", file))
+	if err != nil {
+		return false, "", err
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return false, "", err
+	}
+	if n := strings.Count(string(source), old); n != 1 {
+		return false, "", fmt.Errorf("the text to replace stands %d times in %s", n, file)
+	}
+	dir, err := os.MkdirTemp("", "mutate")
+	if err != nil {
+		return false, "", err
+	}
+	defer os.RemoveAll(dir)
+	mutated := filepath.Join(dir, file)
+	if err := os.WriteFile(mutated, []byte(strings.Replace(string(source), old, new, 1)), 0o600); err != nil {
+		return false, "", err
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: mutated}})
+	if err != nil {
+		return false, "", err
+	}
+	overlayFile := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
+		return false, "", err
+	}
+	start := time.Now()
+	out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlayFile, "-run", "^TestSimulation$", "-count=1",
+		"./rotation", "-rapid.checks=2000", "-rapid.nofailfile", "-rapid.shrinktime=1s").CombinedOutput()
+	if strings.Contains(string(out), "[build failed]") {
+		return false, "", fmt.Errorf("does not compile:\n%s", out)
+	}
+	how = fmt.Sprintf("%s (%v)", finding.FindString(string(out)), time.Since(start).Round(time.Second))
+	return err != nil, how, nil
+}

@@ -1,0 +1,20 @@
+package rotation
+
+import (
+	"context"
+	"time"
+)
+
+// OpenAt and Tick let the simulation give each replica a clock of its own.
+
+func OpenAt(ctx context.Context, cfg Config, now time.Time) (*Rotator, error) {
+	return open(ctx, cfg, now)
+}
+
+func (r *Rotator) Tick(ctx context.Context, now time.Time) (again bool, err error) {
+	again, err = r.tick(ctx, now)
+	r.report(err)
+	return again, err
+}
+
+func (v *View) Pending() *Ring { return v.pending }

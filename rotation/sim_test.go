@@ -1,0 +1,352 @@
+package rotation_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"oidc-provider/jwks"
+	"oidc-provider/rotation"
+)
+
+// TestSimulation runs replicas through years of hostile life and checks the
+// invariants of the design after every step.
+func TestSimulation(t *testing.T) {
+	var total simTotal
+	rapid.Check(t, func(t *rapid.T) {
+		aheads := rapid.SampledFrom([][]time.Duration{{2 * time.Hour}, {24 * time.Hour}, {2 * time.Hour, 24 * time.Hour}}).Draw(t, "publish-aheads")
+		p := rotation.Policy{
+			Schedule:         rapid.SampledFrom(schedules).Draw(t, "schedule"),
+			PublishAhead:     rotation.Duration(aheads[0]),
+			MaxTokenLifetime: rotation.Duration(rapid.SampledFrom(lifetimes).Draw(t, "lifetime")),
+			ClockSkew:        rotation.Duration(rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Minute}).Draw(t, "skew")),
+		}
+		// A fetch from a replica that has just read, cached as long as the
+		// promise of PublishAhead holds on any two clocks.
+		cache := slices.Min(aheads)/2 - time.Duration(p.ClockSkew)
+		w := newWorld(t, p, cache)
+		t.Repeat(w.actions(aheads))
+		total.add(w)
+	})
+	t.Logf("%+v", total)
+}
+
+// simTotal says what a run of the simulation has seen: one in which little
+// happens shows little.
+type simTotal struct {
+	Simulated                               time.Duration
+	Tokens, Keys, Signed, Gone, Revoked     int
+	Writes, Faults, RelyingParties, Refused int
+}
+
+func (s *simTotal) add(w *world) {
+	s.Simulated += w.now.Sub(simStart)
+	s.Tokens += w.count.tokens
+	s.Refused += w.count.refused
+	s.Faults += w.count.faults
+	s.RelyingParties += w.count.fetches
+	s.Keys += w.made
+	s.Signed += len(w.tokens)
+	s.Gone += len(w.gone)
+	s.Revoked += len(w.revoked)
+	s.Writes += w.store.version
+}
+
+var (
+	schedules = []string{"@every 720h", "@weekly", "0 3 1 * *", "@every 30h", "@every 1h"}
+	lifetimes = []time.Duration{10 * time.Minute, time.Hour, 24 * time.Hour, 72 * time.Hour}
+	spans     = []time.Duration{time.Second, 5 * time.Minute, time.Hour, 13 * time.Hour, 3 * 24 * time.Hour, 20 * 24 * time.Hour}
+)
+
+func (w *world) actions(aheads []time.Duration) map[string]func(*rapid.T) {
+	replica := func(t *rapid.T) *replica { return rapid.SampledFrom(w.replicas).Draw(t, "replica") }
+	// Operators' clocks differ as well.
+	clock := func(t *rapid.T) time.Time { return w.now.Add(w.drawOffset(t)) }
+	pass := func(t *rapid.T) {
+		span := rapid.SampledFrom(spans).Draw(t, "span")
+		w.pass(span)
+		w.checkProgress(span)
+	}
+	return map[string]func(*rapid.T){
+		"":      func(t *rapid.T) { w.check() },
+		"pass":  pass,
+		"pass2": pass, // twice as likely as the rest
+		"hang": func(t *rapid.T) { // every loop stands still
+			w.now = w.now.Add(rapid.SampledFrom(spans).Draw(t, "span"))
+			for _, rep := range w.replicas {
+				w.sign(rep)
+			}
+			w.fetch()
+		},
+		"crash": func(t *rapid.T) { replica(t).r = nil },
+		"start": func(t *rapid.T) { w.start(replica(t)) },
+		"cut":   func(t *rapid.T) { replica(t).link.cut = true },
+		"heal":  func(t *rapid.T) { replica(t).link.cut = false },
+		"publish": func(t *rapid.T) {
+			p := replica(t).places[rapid.IntRange(0, 1).Draw(t, "place")]
+			p.failing = !p.failing
+		},
+		"fault": func(t *rapid.T) { w.store.fault = fault(rapid.IntRange(1, 3).Draw(t, "fault")) },
+		"drift": func(t *rapid.T) {
+			// A clock is set, never backwards past what it has shown by
+			// more than the skew; the loop wakes soon after.
+			rep := replica(t)
+			rep.offset = w.drawOffset(t)
+			w.tick(rep)
+		},
+		"rotate": func(t *rapid.T) {
+			force := rapid.Bool().Draw(t, "force")
+			w.emergency = force
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+				next, _, err := rotation.Rotate(r, clock(t), force, w.generate)
+				return next, err
+			})
+		},
+		"revoke": func(t *rapid.T) {
+			kid := rapid.SampledFrom(w.ring.Keys).Draw(t, "key").KeyID
+			w.emergency = true
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+				next, _, err := rotation.Revoke(r, kid, clock(t), w.generate)
+				return next, err
+			})
+		},
+		"policy": func(t *rapid.T) {
+			p := rotation.Policy{
+				Schedule:         rapid.SampledFrom(schedules).Draw(t, "schedule"),
+				PublishAhead:     rotation.Duration(rapid.SampledFrom(aheads).Draw(t, "publish-ahead")),
+				MaxTokenLifetime: rotation.Duration(rapid.SampledFrom(lifetimes).Draw(t, "lifetime")),
+			}
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) { return rotation.SetPolicy(r, p, clock(t)) })
+		},
+		"import": func(t *rapid.T) {
+			key, _ := w.generate(rotation.Policy{})
+			exclude := rapid.Bool().Draw(t, "exclude")
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+				return rotation.ImportVerifying(r, key.PublicKey, exclude, clock(t))
+			})
+		},
+		"reimport": func(t *rapid.T) {
+			if len(w.ring.Removed) == 0 {
+				return
+			}
+			kid := rapid.SampledFrom(w.ring.Removed).Draw(t, "kid")
+			i := slices.IndexFunc(w.pool, func(k *jwks.SigningKey) bool { return k.KeyID() == kid })
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+				return rotation.ImportVerifying(r, w.pool[i].PublicKey, false, clock(t))
+			})
+		},
+		"damage": w.damage,
+	}
+}
+
+func (w *world) drawOffset(t *rapid.T) time.Duration {
+	half := int(w.skew / 2)
+	return time.Duration(rapid.SampledFrom([]int{-half, -half / 3, 0, half / 3, half}).Draw(t, "offset"))
+}
+
+func (w *world) operate(change func(*rotation.Ring) (*rotation.Ring, error)) {
+	if _, err := rotation.Update(context.Background(), w.cli(), change); err != nil {
+		fmt.Fprintln(&w.out, err)
+	}
+	w.emergency = false
+}
+
+// damage replaces the ring by something that is none of ours for a while.
+func (w *world) damage(t *rapid.T) {
+	good := w.store.data
+	bad := rapid.SampledFrom([][]byte{
+		{}, good[:len(good)/2], []byte("{}"), []byte("null"), bytes.Replace(good, []byte("oidc.example.test"), []byte("other.example.test"), 1),
+		bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1),
+		bytes.Replace(good, []byte(`"keys"`), []byte(`"kays"`), 1),
+	}).Draw(t, "damage")
+	w.store.data, w.store.kept = bad, bad
+	w.store.version++
+	w.pass(rapid.SampledFrom(spans[:4]).Draw(t, "span"))
+	w.start(rapid.SampledFrom(w.replicas).Draw(t, "replica"))
+	if !bytes.Contains(bad, []byte("other.example.test")) { // operators serve any issuer
+		w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+			next, _, err := rotation.Rotate(r, w.now, true, w.generate)
+			return next, err
+		})
+	}
+	if !bytes.Equal(w.store.data, bad) {
+		t.Fatalf("invariant 7: unreadable data was replaced")
+	}
+	w.store.data, w.store.kept = good, nil
+	w.store.version++
+}
+
+// checkSuccession compares the true ring with the one that follows.
+func (w *world) checkSuccession(old, next *rotation.Ring) {
+	if next.Generation != old.Generation+1 || next.Updated.Before(old.Updated) {
+		w.t.Fatalf("generation %d of %v follows %d of %v", next.Generation, next.Updated, old.Generation, old.Updated)
+	}
+	if w.emergency {
+		w.exempt[next.Active(next.Updated).KeyID] = true
+	}
+	present := make(map[string]bool)
+	for _, k := range next.Keys {
+		present[k.KeyID] = true
+		if w.gone[k.KeyID] {
+			w.t.Fatalf("invariant 4: key %s came back", k.KeyID)
+		}
+		if w.revoked[k.KeyID] && k.Published() {
+			w.t.Fatalf("invariant 4: revoked key %s is published again", k.KeyID)
+		}
+		if !k.RevokedAt.IsZero() {
+			w.revoked[k.KeyID] = true
+		}
+		if k.Forced && !w.exempt[k.KeyID] {
+			w.t.Fatalf("invariant 2: key %s is called forced, and nobody did", k.KeyID)
+		}
+	}
+	for _, k := range old.Keys {
+		if present[k.KeyID] {
+			continue
+		}
+		w.gone[k.KeyID] = true
+		if !slices.Contains(next.Removed, k.KeyID) {
+			w.t.Fatalf("invariant 4: key %s left without a trace", k.KeyID)
+		}
+	}
+}
+
+// checkSigned is called for each token.
+func (w *world) checkSigned(rep *replica, kid string, local time.Time) {
+	if !w.exempt[kid] && !w.revoked[kid] {
+		since, ok := w.published[kid]
+		if want := w.ahead[kid] - w.skew; !ok || w.now.Sub(since) < want {
+			w.t.Fatalf("invariant 2: key %s signs %v after its publication was confirmed (%v), want %v", kid, w.now.Sub(since), ok, want)
+		}
+		for i, party := range w.parties {
+			if party.keys != nil && w.now.Sub(party.fetched) < w.cache && !party.keys[kid] {
+				w.t.Fatalf("invariant 2: relying party %d, fetched %v ago, cannot know key %s", i, w.now.Sub(party.fetched), kid)
+			}
+		}
+	}
+	if w.gone[kid] && !w.revoked[kid] {
+		w.t.Fatalf("invariant 3: a token is signed by key %s, which was removed", kid)
+	}
+	for _, ring := range rep.link.doubt {
+		if active := ring.Active(ring.At(local)); active.KeyID != kid {
+			w.t.Fatalf("invariant 6: after a write in doubt key %s signs, and by one of the rings it is %s", kid, active.KeyID)
+		}
+	}
+	if age := rep.r.ReadAge(local); age > time.Duration(rep.r.View().Ring().Policy.PublishAhead) {
+		w.t.Fatalf("a replica signs %v after it last read the ring", age)
+	}
+}
+
+func (w *world) check() {
+	w.checkSomeKeySigns()
+	w.checkReplicasAgree()
+	w.checkTokensVerify()
+	w.checkNothingLeaks()
+}
+
+func (w *world) checkSomeKeySigns() {
+	for _, offset := range []time.Duration{-w.skew / 2, 0, w.skew / 2} {
+		active := w.ring.Active(w.ring.At(w.now.Add(offset)))
+		if active == nil || active.SigningKey() == nil {
+			w.t.Fatalf("invariant 1: no key signs %v from now", offset)
+		}
+	}
+}
+
+// checkProgress expects of loops that were left in peace for a while that the
+// next hand-over is planned, under the policy that is in force.
+func (w *world) checkProgress(span time.Duration) {
+	if span < 3*24*time.Hour {
+		return
+	}
+	for _, rep := range w.replicas {
+		if rep.r == nil || rep.link.cut || rep.places[0].failing || rep.places[1].failing {
+			return
+		}
+	}
+	now := w.ring.At(w.now.Add(-w.skew / 2))
+	active, standby := w.ring.Active(now), w.ring.Standby(now)
+	if standby == nil || standby.SignFrom.IsZero() {
+		if standby == nil && w.now.Sub(active.SignFrom) < w.skew {
+			return // it has only just begun to sign
+		}
+		w.t.Fatalf("progress: no hand-over is planned")
+	}
+	// The longest schedule is 720h, a month, or the week.
+	if d := standby.SignFrom.Sub(active.SignFrom); d > 31*24*time.Hour && !w.exempt[active.KeyID] {
+		w.t.Fatalf("progress: hand-over %v after the last", d)
+	}
+	if w.ring.Policy.Schedule == "@every 1h" && standby.SignFrom.Sub(w.now) > 25*time.Hour+w.skew {
+		w.t.Fatalf("progress: hand-over in %v under the schedule @every 1h", standby.SignFrom.Sub(w.now))
+	}
+}
+
+// checkReplicasAgree compares all that hold the newest ring. Two clocks that
+// stand on either side of a hand-over are the only excuse.
+func (w *world) checkReplicasAgree() {
+	var kids []string
+	for _, rep := range w.replicas {
+		if rep.r == nil || rep.r.View().Ring().Generation != w.ring.Generation || rep.r.View().Pending() != nil || rep.link.doubt != nil {
+			continue
+		}
+		local := w.now.Add(rep.offset)
+		if rep.r.ReadAge(local) > time.Duration(w.ring.Policy.PublishAhead) {
+			continue
+		}
+		s, err := rep.r.Signer(local)
+		if err != nil {
+			w.t.Fatalf("invariant 1: a healthy replica does not sign: %v", err)
+		}
+		kids = append(kids, s.Key.KeyID())
+	}
+	slices.Sort(kids)
+	if kids = slices.Compact(kids); len(kids) < 2 {
+		return
+	}
+	for _, k := range w.ring.Keys {
+		if d := k.SignFrom.Sub(w.now); !k.SignFrom.IsZero() && d.Abs() <= w.skew {
+			return
+		}
+	}
+	w.t.Fatalf("invariant 1: replicas with the newest ring sign with %v", kids)
+}
+
+func (w *world) checkTokensVerify() {
+	for kid, exp := range w.tokens {
+		if w.revoked[kid] || w.now.Add(-w.skew/2).After(exp) {
+			continue // expired on the slowest clock
+		}
+		if i := slices.IndexFunc(w.ring.Keys, func(k rotation.Key) bool { return k.KeyID == kid && k.Published() }); i < 0 {
+			w.t.Fatalf("invariant 3: key %s is no longer published, a token by it lives until %v", kid, exp.Sub(w.now))
+		}
+		for i, rep := range w.replicas {
+			if rep.r == nil || rep.r.View().Ring().Generation != w.ring.Generation || rep.places[0].failing || rep.places[1].failing {
+				continue
+			}
+			if rep.r.Failure() == "" && !rep.shows(kid) {
+				w.t.Fatalf("invariant 3: replica %d does not show key %s, a token by it lives until %v", i, kid, exp.Sub(w.now))
+			}
+		}
+	}
+}
+
+func (w *world) checkNothingLeaks() {
+	for _, rep := range w.replicas {
+		if rep.r != nil {
+			fmt.Fprintf(&w.out, "%v %+v %#v", rep.r.View().Ring(), rep.r.View(), rep.r.View().Ring().Keys)
+		}
+	}
+	out := w.out.String()
+	w.out.Reset()
+	for _, secret := range w.secrets {
+		if strings.Contains(out, secret) {
+			w.t.Fatalf("invariant 5: private key material was shown")
+		}
+	}
+}
