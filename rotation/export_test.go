@@ -8,7 +8,8 @@ import (
 // OpenAt and Tick let the simulation give each replica a clock of its own.
 
 func OpenAt(ctx context.Context, cfg Config, now time.Time) (*Rotator, error) {
-	return open(ctx, cfg, now)
+	r, _, err := open(ctx, cfg, now)
+	return r, err
 }
 
 func (r *Rotator) Tick(ctx context.Context, now time.Time) (again bool, err error) {

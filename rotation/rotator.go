@@ -66,10 +66,16 @@ type Rotator struct {
 // Open reads the ring and publishes it: the first tick of [Rotator.Run]. A
 // store that cannot be read, or holds nothing, is an error.
 func Open(ctx context.Context, cfg Config) (*Rotator, error) {
-	return open(ctx, cfg, time.Now())
+	r, again, err := open(ctx, cfg, time.Now())
+	if err == nil && again {
+		// What has just been published can be confirmed now.
+		_, err := r.tick(ctx, time.Now())
+		r.report(err)
+	}
+	return r, err
 }
 
-func open(ctx context.Context, cfg Config, now time.Time) (*Rotator, error) {
+func open(ctx context.Context, cfg Config, now time.Time) (r *Rotator, again bool, err error) {
 	if cfg.Poll == 0 {
 		cfg.Poll = 500 * time.Millisecond
 	}
@@ -79,14 +85,14 @@ func open(ctx context.Context, cfg Config, now time.Time) (*Rotator, error) {
 	if cfg.Generate == nil {
 		cfg.Generate = GenerateKey
 	}
-	r := &Rotator{cfg: cfg}
+	r = &Rotator{cfg: cfg}
 	r.failure.Store(new(string))
-	_, err := r.tick(ctx, now)
+	again, err = r.tick(ctx, now)
 	if r.view.Load() == nil {
-		return nil, err
+		return nil, false, err
 	}
 	r.report(err)
-	return r, nil
+	return r, again, nil
 }
 
 // Run keeps the ring going until ctx is done.

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/jwks"
+	"oidc-provider/rotation"
+)
+
+func newKeysImportCommand() *cobra.Command {
+	var store storeFlag
+	var policy policyFlags
+	var issuer string
+	var exclude bool
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Bring in a key that was made elsewhere",
+		Long: `Bring in a key that was made elsewhere, from a PEM file or - for standard input.
+
+A private key begins a ring and signs at once: so a cluster's own sa.key carries
+on under the same kid. The store must be empty, which needs --issuer and takes
+the policy flags of init, or hold a ring that no server has published yet.
+
+A public key, or a certificate, is published so that tokens by it verify, until
+it is revoked. With --exclude-from-discovery only kube-apiserver sees it: that
+is for the keys of legacy Secret tokens.`,
+		Example: `  # Carry on with the key that kube-apiserver has used so far
+  oidc-provider keys import /etc/kubernetes/pki/sa.key --issuer https://oidc.example.com
+
+  # Go on verifying tokens of another key
+  oidc-provider keys import old-sa.pub`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			private, public, err := readPEM(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			s, err := store.open()
+			if err != nil {
+				return err
+			}
+			var r *rotation.Ring
+			switch {
+			case len(private) == 1 && len(public) == 0:
+				if exclude {
+					return errors.New("--exclude-from-discovery is for public keys: a key that signs must stand in the key set (hint: import the public half, openssl pkey -pubout)")
+				}
+				r, err = importSigning(cmd, s, private[0], issuer, &policy)
+			case len(private) == 0:
+				r, err = importVerifying(cmd, s, public, exclude)
+			default:
+				return fmt.Errorf("%s holds %d private and %d public keys: want one private key, or public keys only", args[0], len(private), len(public))
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "Imported:")
+			printKeys(cmd.OutOrStdout(), r)
+			return nil
+		},
+	}
+	store.add(cmd.Flags())
+	policy.add(cmd.Flags())
+	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's URL, to begin a ring in an empty store")
+	cmd.Flags().BoolVar(&exclude, "exclude-from-discovery", false, "show a public key to kube-apiserver only")
+	return cmd
+}
+
+func readPEM(cmd *cobra.Command, name string) ([]*jwks.SigningKey, []jwks.PublicKey, error) {
+	var data []byte
+	var err error
+	if name == "-" {
+		data, err = io.ReadAll(io.LimitReader(cmd.InOrStdin(), 1<<20))
+	} else {
+		data, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	private, public, err := jwks.ParsePEM(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return private, public, nil
+}
+
+// importSigning begins a ring with key, in an empty store or one that nobody
+// has served yet.
+func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, issuer string, flags *policyFlags) (*rotation.Ring, error) {
+	policy, err := flags.policy(cmd.Flags())
+	if err != nil {
+		return nil, err
+	}
+	r, err := rotation.Update(cmd.Context(), s, func(r *rotation.Ring) (*rotation.Ring, error) {
+		if issuer != "" {
+			if err := r.CheckIssuer(issuer); err != nil {
+				return r, err
+			}
+		}
+		r, err := rotation.SetPolicy(r, policy, time.Now())
+		if err != nil {
+			return r, err
+		}
+		return rotation.ImportSigning(r, key, time.Now())
+	})
+	if !errors.Is(err, rotation.ErrEmpty) {
+		return r, err
+	}
+	if issuer == "" {
+		return nil, errors.New("the store is empty, and a new ring needs its issuer (hint: add --issuer, with the URL that kube-apiserver has as --service-account-issuer)")
+	}
+	parsed, err := parseIssuer(cmd, issuer)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range policy.Warnings() {
+		warn(cmd, "%s", w)
+	}
+	r, err = rotation.New(parsed.String(), policy, key, time.Now(), rotation.GenerateKey)
+	if err != nil {
+		return nil, err
+	}
+	return r, rotation.Create(cmd.Context(), s, r)
+}
+
+func importVerifying(cmd *cobra.Command, s rotation.Store, keys []jwks.PublicKey, exclude bool) (*rotation.Ring, error) {
+	return rotation.Update(cmd.Context(), s, func(r *rotation.Ring) (*rotation.Ring, error) {
+		var err error
+		for _, key := range keys {
+			if r, err = rotation.ImportVerifying(r, key, exclude, time.Now()); err != nil {
+				return r, err
+			}
+		}
+		return r, nil
+	})
+}

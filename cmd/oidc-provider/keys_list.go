@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/rotation"
+)
+
+func newKeysListCommand() *cobra.Command {
+	var store storeFlag
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls", "get"},
+		Short:   "Show the keys in a store",
+		Long: `Show the keys in a store and where they stand in their life:
+
+  next     published, will sign
+  active   signs
+  retired  published as long as tokens by it may live
+  revoked  neither
+
+SINCE is when that phase began and UNTIL when it ends. For a key that is next,
+<unplanned> means that its publication is not confirmed yet.`,
+		Example: `  oidc-provider keys list
+  oidc-provider keys list -o json | jq -r '.[] | select(.phase == "active").kid'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := store.open()
+			if err != nil {
+				return err
+			}
+			r, err := rotation.Read(cmd.Context(), s)
+			if err != nil {
+				return err
+			}
+			now := time.Now()
+			if err := r.CheckClock(now); err != nil {
+				warn(cmd, "%v", err)
+			}
+			if output.json() {
+				return printJSON(cmd, listKeys(r, r.At(now)))
+			}
+			return printKeyTable(cmd, listKeys(r, r.At(now)))
+		},
+	}
+	store.add(cmd.Flags())
+	output.add(cmd, "table")
+	return cmd
+}
+
+// keyInfo is a key as `keys list -o json` shows it: times in RFC 3339, null
+// where they are open.
+type keyInfo struct {
+	KeyID       string         `json:"kid"`
+	Algorithm   string         `json:"algorithm"`
+	Phase       rotation.Phase `json:"phase"`
+	Created     *time.Time     `json:"created"`
+	PublishAt   *time.Time     `json:"publishAt"`
+	ConfirmedAt *time.Time     `json:"confirmedAt"`
+	SignFrom    *time.Time     `json:"signFrom"`
+	SignUntil   *time.Time     `json:"signUntil"`
+	RemoveAt    *time.Time     `json:"removeAt"`
+	RevokedAt   *time.Time     `json:"revokedAt"`
+	Discovery   bool           `json:"inDiscovery"`
+}
+
+func listKeys(r *rotation.Ring, at time.Time) []keyInfo {
+	open := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	list := []keyInfo{}
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		list = append(list, keyInfo{
+			KeyID: k.KeyID, Algorithm: string(k.Algorithm), Phase: k.Phase(at),
+			Created: open(k.Created), PublishAt: open(k.PublishAt), ConfirmedAt: open(k.ConfirmedAt),
+			SignFrom: open(k.SignFrom), SignUntil: open(k.SignUntil), RemoveAt: open(k.RemoveAt()), RevokedAt: open(k.RevokedAt),
+			Discovery: k.Published() && !k.ExcludeFromDiscovery,
+		})
+	}
+	return list
+}
+
+func printKeyTable(cmd *cobra.Command, keys []keyInfo) error {
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "KID\tALGORITHM\tPHASE\tSINCE\tUNTIL")
+	for _, k := range keys {
+		since, until, open := k.SignFrom, k.SignUntil, "<none>"
+		switch k.Phase {
+		case rotation.Next:
+			since, until, open = k.PublishAt, k.SignFrom, "<unplanned>"
+		case rotation.Retired:
+			since, until = k.SignUntil, k.RemoveAt
+			if since == nil {
+				since = k.PublishAt
+			}
+		case rotation.Revoked:
+			since, until = k.RevokedAt, k.RemoveAt
+		}
+		end := open
+		if until != nil {
+			end = formatTime(*until)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.KeyID, k.Algorithm, k.Phase, formatTime(*since), end)
+	}
+	return w.Flush()
+}

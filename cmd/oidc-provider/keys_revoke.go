@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/rotation"
+)
+
+func newKeysRevokeCommand() *cobra.Command {
+	var store storeFlag
+	cmd := &cobra.Command{
+		Use:   "revoke KID",
+		Short: "Take a key out of the key set at once and for good",
+		Long: `Take a key out of the key set at once and for good. Tokens signed by it do not
+verify any more, at relying parties that fetch the key set anew. If the key was
+active, the next one signs from now on.
+
+Removal is not revocation: a relying party that has cached the key set goes on
+accepting the key until its cache expires. The command says when that is.`,
+		Example: `  oidc-provider keys revoke JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := store.open()
+			if err != nil {
+				return err
+			}
+			var events []rotation.Event
+			r, err := rotation.Update(cmd.Context(), s, func(r *rotation.Ring) (next *rotation.Ring, err error) {
+				next, events, err = rotation.Revoke(r, args[0], time.Now(), rotation.GenerateKey)
+				return next, err
+			})
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if len(events) == 0 {
+				fmt.Fprintf(out, "Key %s is revoked already.\n", args[0])
+				return nil
+			}
+			if len(events) > 1 { // the standby took over
+				warnOfForced(cmd, r)
+			}
+			fmt.Fprintf(out, "Revoked %s. What is left:\n", args[0])
+			printKeys(out, r)
+			now := time.Now()
+			fmt.Fprintf(out, `
+Relying parties may have cached the revoked key:
+  - those that keep to max-age until %s, with the default of 5m
+  - Istio and Envoy until %s, nginx and .NET until %s, lua-resty-openidc until %s
+  - go-oidc and MinIO until an unknown kid makes them fetch, or they are restarted
+What to do: restart or flush the relying parties that matter, and have workloads get new tokens.
+`, formatTime(now.Add(5*time.Minute)), formatTime(now.Add(20*time.Minute)), formatTime(now.Add(12*time.Hour)), formatTime(now.Add(24*time.Hour)))
+			return nil
+		},
+	}
+	store.add(cmd.Flags())
+	return cmd
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/rotation"
+)
+
+func newKeysRotateCommand() *cobra.Command {
+	var store storeFlag
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "rotate",
+		Short: "Let the next key sign from now on",
+		Long: `Let the next key sign from now on, ahead of the schedule. That is safe once the
+key has been published for as long as the policy says (publish-ahead), and
+refused before; --force rotates all the same.`,
+		Example: `  oidc-provider keys rotate --store /var/lib/oidc-provider`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := store.open()
+			if err != nil {
+				return err
+			}
+			r, err := rotation.Update(cmd.Context(), s, func(r *rotation.Ring) (*rotation.Ring, error) {
+				next, _, err := rotation.Rotate(r, time.Now(), force, rotation.GenerateKey)
+				return next, err
+			})
+			if err != nil {
+				return err
+			}
+			warnOfForced(cmd, r)
+			fmt.Fprintln(cmd.OutOrStdout(), "Rotated:")
+			printKeys(cmd.OutOrStdout(), r)
+			return nil
+		},
+	}
+	store.add(cmd.Flags())
+	cmd.Flags().BoolVar(&force, "force", false, "rotate even if relying parties may not know the next key yet")
+	return cmd
+}
+
+// warnOfForced says who may fail, and until when, if the active key has begun
+// to sign before every relying party could know it.
+func warnOfForced(cmd *cobra.Command, r *rotation.Ring) {
+	active := r.Active(r.At(time.Now()))
+	if !active.Forced {
+		return
+	}
+	shown, ahead := active.ConfirmedAt, time.Duration(r.Policy.PublishAhead)
+	since := "whose publication is confirmed since " + formatTime(shown)
+	if shown.IsZero() {
+		shown, since = active.SignFrom, "whose publication no server has confirmed"
+	}
+	warn(cmd, `key %s, %s, signs already.
+  Relying parties that fetched the key set before it was shown reject new tokens until they fetch it again:
+  - those that refetch on an unknown kid do at once (go-oidc, Vault, Spring, jose, PyJWT)
+  - those that keep to max-age do by %s with the default of 5m (Envoy, whose cache lives 10m, by %s)
+  - all that cache within publish-ahead do by %s (nginx and .NET hold it for up to 12h)
+  What to do: restart relying parties that fail, or wait.`,
+		active.KeyID, since, formatTime(shown.Add(5*time.Minute)), formatTime(shown.Add(10*time.Minute)), formatTime(shown.Add(ahead)))
+}

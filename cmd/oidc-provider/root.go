@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "oidc-provider",
+		Short: "The OpenID Connect issuer of a Kubernetes cluster's ServiceAccount tokens",
+		Long: `oidc-provider publishes the OpenID Connect documents of a Kubernetes
+ServiceAccount issuer, rotates its signing keys on a schedule, and signs tokens
+for kube-apiserver, so that anybody can verify them without asking the API
+server.
+
+Every flag can also be set in the environment: --max-token-lifetime is
+OIDC_PROVIDER_MAX_TOKEN_LIFETIME. A flag on the command line wins.`,
+		Example: `  # Serve an issuer with keys of its own, on this machine
+  oidc-provider serve
+
+  # Make a token and verify it as a relying party would
+  oidc-provider token --audience demo | oidc-provider verify --issuer http://localhost:8080 --audience demo -`,
+		Args:              cobra.NoArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd.Flags()) },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w (hint: see `%s --help`)", err, cmd.CommandPath())
+	})
+	root.AddCommand(newServeCommand(), newKeysCommand(), newTokenCommand(), newVerifyCommand(), newVersionCommand())
+	return root
+}
+
+// setFromEnvironment gives every flag that is not on the command line the
+// value of its variable. An empty variable counts as none.
+func setFromEnvironment(flags *pflag.FlagSet) (err error) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "OIDC_PROVIDER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value := os.Getenv(name)
+		if f.Changed || value == "" || f.Name == "help" || err != nil {
+			return
+		}
+		if e := flags.Set(f.Name, value); e != nil {
+			err = fmt.Errorf("environment variable %s: %w", name, e)
+		}
+	})
+	return err
+}

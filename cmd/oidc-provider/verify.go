@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/spf13/cobra"
+)
+
+func newVerifyCommand() *cobra.Command {
+	var issuer, audience, caFile string
+	cmd := &cobra.Command{
+		Use:   "verify --issuer URL --audience AUDIENCE [TOKEN | -]",
+		Short: "Verify a ServiceAccount token against an issuer's documents",
+		Long: `Verify a ServiceAccount token as a relying party does: with go-oidc, against the
+documents that the issuer publishes now. Prints the claims, or says what is
+wrong. The token is an argument, or comes from standard input.
+
+A token that passes here may be bound to a Pod that is gone: only a TokenReview
+by the API server sees that.`,
+		Example: `  oidc-provider verify --issuer https://oidc.example.com --audience vault eyJhbGciOi...
+  kubectl create token default --audience demo | oidc-provider verify --issuer https://oidc.example.com --audience demo -`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case issuer == "":
+				return errors.New("--issuer is required: the one whose tokens you trust, not the one that the token names")
+			case audience == "":
+				return errors.New("--audience is required: a token that was made for somebody else must not pass")
+			}
+			token, err := readToken(cmd.InOrStdin(), args)
+			if err != nil {
+				return err
+			}
+			client, err := newClient(caFile)
+			if err != nil {
+				return err
+			}
+			v, err := newVerifier(cmd.Context(), client, issuer, audience)
+			if err != nil {
+				return err
+			}
+			claims, err := v.verify(cmd.Context(), token)
+			if err != nil {
+				return err
+			}
+			var out bytes.Buffer
+			if err := json.Indent(&out, claims, "", "  "); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), out.String())
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer to trust (required)")
+	cmd.Flags().StringVar(&audience, "audience", "", "the audience that the token must be for (required)")
+	cmd.Flags().StringVar(&caFile, "ca-file", "", "PEM file of the CA to trust instead of the system's")
+	return cmd
+}
+
+// maxToken and maxDocument bound what is read from elsewhere.
+const (
+	maxToken    = 64 << 10
+	maxDocument = 1 << 20
+)
+
+func readToken(stdin io.Reader, args []string) (string, error) {
+	token := "-"
+	if len(args) == 1 {
+		token = args[0]
+	}
+	if token == "-" {
+		data, err := io.ReadAll(io.LimitReader(stdin, maxToken+1))
+		if err != nil {
+			return "", fmt.Errorf("reading the token: %w", err)
+		}
+		token = string(data)
+	}
+	token = strings.TrimSpace(token)
+	switch {
+	case token == "":
+		return "", errors.New("there is no token (hint: give it as an argument or on standard input)")
+	case len(token) > maxToken:
+		return "", fmt.Errorf("the token is longer than %d bytes", maxToken)
+	}
+	return token, nil
+}
+
+func newClient(caFile string) (*http.Client, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		if err != nil {
+			return nil, fmt.Errorf("--ca-file: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--ca-file %s: no PEM certificate in it", caFile)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}
+	return &http.Client{Timeout: 10 * time.Second, Transport: bounded{transport}}, nil
+}
+
+// bounded cuts responses off that are longer than any document of an issuer.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, maxDocument)
+	}
+	return resp, err
+}
+
+// A verifier is a relying party of one issuer, for one audience.
+type verifier struct {
+	issuer, audience string
+	client           *http.Client
+	provider         *oidc.Provider
+}
+
+func newVerifier(ctx context.Context, client *http.Client, issuer, audience string) (*verifier, error) {
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), issuer)
+	if err != nil {
+		return nil, fmt.Errorf("asking %s for its configuration: %w (hint: is the issuer exactly as in the tokens, and reachable from here? --ca-file names a private CA)", issuer, err)
+	}
+	return &verifier{issuer, audience, client, provider}, nil
+}
+
+// verify returns the claims of a good ServiceAccount token. It is go-oidc that
+// decides; what comes after only finds words for it.
+func (v *verifier) verify(ctx context.Context, token string) (json.RawMessage, error) {
+	ctx = oidc.ClientContext(ctx, v.client)
+	verified, err := v.provider.VerifierContext(ctx, &oidc.Config{ClientID: v.audience}).Verify(ctx, token)
+	if err != nil {
+		return nil, v.explain(ctx, token, err)
+	}
+	var raw json.RawMessage
+	if err := verified.Claims(&raw); err != nil {
+		return nil, err
+	}
+	var c claims
+	if err := verified.Claims(&c); err != nil || !isServiceAccount(c) {
+		return nil, fmt.Errorf("not a ServiceAccount token: sub is %q, and kubernetes.io names ServiceAccount %q in namespace %q",
+			verified.Subject, c.Kubernetes.ServiceAccount.Name, c.Kubernetes.Namespace)
+	}
+	return raw, nil
+}
+
+func isServiceAccount(c claims) bool {
+	k := c.Kubernetes
+	return k.Namespace != "" && k.ServiceAccount.Name != "" && c.Subject == subjectPrefix+k.Namespace+":"+k.ServiceAccount.Name
+}

@@ -1,0 +1,53 @@
+package signer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"time"
+
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// drainTimeout is how long calls may go on after the end was announced.
+const drainTimeout = 5 * time.Second
+
+// maxRequest is far more than any claims that end up in an HTTP header.
+const maxRequest = 1 << 20
+
+// Serve answers on l until ctx is done, lets the calls under way finish, and
+// closes l. Counts and latencies of calls go to metrics.
+func (s *Server) Serve(ctx context.Context, l net.Listener, metrics prometheus.Registerer, log *slog.Logger) error {
+	counts := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
+		grpcprom.WithHistogramBuckets([]float64{.0001, .0005, .001, .0025, .005, .01, .025, .1, 1})))
+	if err := metrics.Register(counts); err != nil {
+		return fmt.Errorf("signer metrics: %w", err)
+	}
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.ChainUnaryInterceptor(
+		counts.UnaryServerInterceptor(),
+		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandler(func(p any) error {
+			log.Error("panic while answering kube-apiserver", "panic", p, "stack", string(debug.Stack()))
+			return status.Error(codes.Internal, "internal error")
+		})),
+	))
+	s.Register(g)
+	counts.InitializeMetrics(g)
+
+	stop := context.AfterFunc(ctx, func() {
+		drained := time.AfterFunc(drainTimeout, g.Stop)
+		g.GracefulStop()
+		drained.Stop()
+	})
+	defer stop()
+	if err := g.Serve(l); err != nil {
+		return fmt.Errorf("serving the signer socket: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package web
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Public answers the requests of relying parties: GET, HEAD and OPTIONS for
+// the documents, 405 for other methods, 404 for other paths. It never
+// redirects and never looks at the Host header.
+func Public(docs *Documents, metrics prometheus.Registerer, log *slog.Logger) http.Handler {
+	p := &public{docs: docs, counts: newCounts(metrics)}
+	e := newEcho(log)
+	// One handler for every method and path: which of them mean something
+	// depends on the documents, and these change while the server runs.
+	e.RouteNotFound("/*", p.serve)
+	return e
+}
+
+func newEcho(log *slog.Logger) *echo.Echo {
+	e := echo.New()
+	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{
+		DisableStackAll: true,
+		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
+			log.Error("panic while answering a request", "path", c.Request().URL.Path, "err", err, "stack", string(stack))
+			return echo.ErrInternalServerError
+		},
+	}))
+	return e
+}
+
+type public struct {
+	docs   *Documents
+	counts *counts
+}
+
+// Values that stand in every response.
+var (
+	anyOrigin      = []string{"*"}
+	allowedMethods = []string{"GET, HEAD, OPTIONS"}
+	preflightAge   = []string{"86400"}
+	pagePolicy     = []string{"default-src 'none'; style-src 'unsafe-inline'"}
+)
+
+func (p *public) serve(c echo.Context) error {
+	req, res := c.Request(), c.Response()
+	doc := p.docs.find(req.URL.Path)
+	if doc == nil {
+		p.counts.add(noDocument, http.StatusNotFound)
+		return echo.ErrNotFound
+	}
+	header := res.Header()
+	header["Access-Control-Allow-Origin"] = anyOrigin
+	status := http.StatusOK
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+		header["Etag"] = doc.etagHeader
+		header["Cache-Control"] = doc.cacheControl
+		if matches(req.Header["If-None-Match"], doc.etag) {
+			status = http.StatusNotModified
+			break
+		}
+		header["Content-Type"] = doc.contentType
+		header["Content-Length"] = doc.contentLength
+		if doc.name == pageDocument {
+			header["Content-Security-Policy"] = pagePolicy
+		}
+	case http.MethodOptions:
+		status = http.StatusNoContent
+		header["Allow"] = allowedMethods
+		header["Access-Control-Allow-Methods"] = allowedMethods
+		header["Access-Control-Allow-Headers"] = anyOrigin
+		header["Access-Control-Max-Age"] = preflightAge
+	default:
+		p.counts.add(doc.name, http.StatusMethodNotAllowed)
+		header["Allow"] = allowedMethods
+		return echo.ErrMethodNotAllowed
+	}
+	p.counts.add(doc.name, status)
+	res.WriteHeader(status)
+	if status != http.StatusOK || req.Method == http.MethodHead {
+		return nil
+	}
+	_, err := res.Write(doc.body)
+	return err
+}
+
+// matches implements If-None-Match (RFC 9110, section 13.1.2): a list of
+// entity tags, compared weakly, or a star.
+func matches(fields []string, etag string) bool {
+	for _, field := range fields {
+		for field != "" {
+			var tag string
+			tag, field, _ = strings.Cut(field, ",")
+			tag = strings.TrimSpace(tag)
+			if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+				return true
+			}
+		}
+	}
+	return false
+}
