@@ -212,6 +212,9 @@ func (k *Key) check() (err error) {
 func (r *Ring) checkChain() error {
 	at := r.Updated
 	for range r.Keys {
+		if n := r.count(Active, at); n > 1 {
+			return fmt.Errorf("%d keys sign at %s", n, at.Format(time.RFC3339))
+		}
 		active := r.Active(at)
 		if active == nil || active.signing == nil {
 			return fmt.Errorf("no key signs at %s", at.Format(time.RFC3339))
@@ -222,6 +225,15 @@ func (r *Ring) checkChain() error {
 		at = active.SignUntil
 	}
 	return fmt.Errorf("no key signs after %s", at.Format(time.RFC3339))
+}
+
+func (r *Ring) count(phase Phase, at time.Time) (n int) {
+	for i := range r.Keys {
+		if r.Keys[i].Phase(at) == phase {
+			n++
+		}
+	}
+	return n
 }
 
 // clone copies r, for the one that is about to change the copy.

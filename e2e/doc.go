@@ -1,0 +1,12 @@
+// Package e2e tests oidc-provider as its users run it: the built program signs
+// for a real kube-apiserver over a real etcd, and real relying parties verify.
+//
+// It is a module of its own, so that Kubernetes' many requirements stay out of
+// the program's go.mod:
+//
+//	cd e2e && go test -timeout 30m .
+//
+// The first run compiles kube-apiserver, which takes minutes; later runs take
+// it from the build cache. Set E2E_ARTIFACTS to a directory to keep the logs of
+// every process, and E2E_SEED to repeat the moments of [TestKilledAtRandom].
+package e2e

@@ -1,0 +1,137 @@
+package rotation_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"oidc-provider/rotation"
+)
+
+func encodedRing(t testing.TB) []byte {
+	t.Helper()
+	r, err := rotation.New(simIssuer, rotation.Policy{}, nil, epoch, generateEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestRingRoundTrip(t *testing.T) {
+	data := encodedRing(t)
+	r, err := rotation.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(data), string(again)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+	if r.Active(epoch).SigningKey() == nil || r.Standby(epoch).SigningKey() == nil {
+		t.Error("private keys were lost")
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	good := encodedRing(t)
+	edit := func(change func(ring map[string]any, keys []any)) []byte {
+		var ring map[string]any
+		if err := json.Unmarshal(good, &ring); err != nil {
+			t.Fatal(err)
+		}
+		change(ring, ring["keys"].([]any))
+		data, err := json.Marshal(ring)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	key := func(keys []any, i int) map[string]any { return keys[i].(map[string]any) }
+	for _, tt := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"empty", nil, "no whole JSON document"},
+		{"truncated", good[:len(good)-10], "restore it from a backup"},
+		{"something else", []byte(`{"keys":[]}`), "not a ring"},
+		{"null", []byte(`null`), "not a ring"},
+		{"newer", bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1), "upgrade oidc-provider"},
+		{"two documents", append(bytes.Clone(good), good...), "restore"},
+		{"new field", edit(func(r map[string]any, _ []any) { r["quorum"] = 1 }), "unknown field"},
+		{"no issuer", edit(func(r map[string]any, _ []any) { delete(r, "issuer") }), "issuer"},
+		{"no generation", edit(func(r map[string]any, _ []any) { delete(r, "generation") }), "generation"},
+		{"no keys", edit(func(r map[string]any, _ []any) { r["keys"] = []any{} }), "no key signs"},
+		{"no policy", edit(func(r map[string]any, _ []any) { delete(r, "policy") }), "policy"},
+		{"kid twice", edit(func(r map[string]any, k []any) { r["keys"] = append(k, k[0]) }), "stands twice"},
+		{"removed key", edit(func(r map[string]any, k []any) { r["removed"] = []any{key(k, 1)["kid"]} }), "stands twice"},
+		{"other kid", edit(func(_ map[string]any, k []any) { key(k, 0)["kid"] = "x" }), "the public key is another one"},
+		{"other public key", edit(func(_ map[string]any, k []any) { key(k, 0)["public"] = key(k, 1)["public"] }), "the public key is another one"},
+		{"other private key", edit(func(_ map[string]any, k []any) { key(k, 0)["private"] = key(k, 1)["private"] }), "belongs to another"},
+		{"broken private key", edit(func(_ map[string]any, k []any) { key(k, 0)["private"] = "c2VjcmV0" }), "not a valid private key"},
+		{"other algorithm", edit(func(_ map[string]any, k []any) { key(k, 0)["algorithm"] = "RS256" }), "the public key is another one"},
+		{"nobody signs", edit(func(_ map[string]any, k []any) { delete(key(k, 0), "private") }), "no key signs"},
+		{"two sign", edit(func(_ map[string]any, k []any) { key(k, 1)["signFrom"] = key(k, 0)["signFrom"] }), "2 keys sign"},
+		{"gap ahead", edit(func(_ map[string]any, k []any) { key(k, 0)["signUntil"] = "2027-01-01T00:00:00Z" }), "no key signs"},
+	} {
+		_, err := rotation.Decode(tt.data)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "left as it is") {
+			t.Errorf("%s: got %v, want an error with %q", tt.name, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "c2VjcmV0") {
+			t.Errorf("%s: the error shows private bytes: %v", tt.name, err)
+		}
+	}
+}
+
+func TestSecretDoesNotPrint(t *testing.T) {
+	s := rotation.Secret("hidden")
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
+		if got := fmt.Sprintf(verb, s); got != "[secret]" {
+			t.Errorf("%s prints %s", verb, got)
+		}
+	}
+}
+
+// What Decode accepts has a key that signs, and survives being written again.
+func FuzzDecode(f *testing.F) {
+	good := encodedRing(f)
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add([]byte(`{"version":1}`))
+	f.Add([]byte(`{"version":2}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := rotation.Decode(data)
+		if err != nil {
+			return
+		}
+		if active := r.Active(r.Updated); active == nil || active.SigningKey() == nil {
+			t.Fatal("no key signs")
+		}
+		again, err := r.Encode()
+		if err != nil {
+			t.Fatalf("accepted but cannot be written: %v", err)
+		}
+		back, err := rotation.Decode(again)
+		if err != nil {
+			t.Fatalf("written but cannot be read: %v\n%s", err, again)
+		}
+		if back.Generation != r.Generation || len(back.Keys) != len(r.Keys) {
+			t.Fatal("it came back as another")
+		}
+		if _, _, err := rotation.Advance(r, r.Updated, "", generateEC); err != nil {
+			t.Fatalf("accepted but cannot go on: %v", err)
+		}
+	})
+}
