@@ -61,6 +61,11 @@ type Rotator struct {
 	shown     *Ring  // what all publishers have confirmed
 	confirmed string // kid of the last standby in shown
 	keys      int    // how many the key set held
+
+	// After a write that failed, with writeErr, the next is at retryAt.
+	writeErr   error
+	retryAt    time.Time
+	retryAfter time.Duration
 }
 
 // Open reads the ring and publishes it: the first tick of [Rotator.Run]. A
@@ -134,18 +139,37 @@ func (r *Rotator) tick(ctx context.Context, now time.Time) (again bool, err erro
 	}
 	r.adopt(&View{ring: ring}, now)
 
-	next, events, err := Advance(ring, now, r.confirmed, r.cfg.Generate)
-	if err != nil {
-		err = fmt.Errorf("planning the ring: %w", err)
-	} else if next != ring {
-		err = r.write(ctx, next, events, now)
-	}
+	err = r.advance(ctx, ring, now)
 	if errors.Is(err, ErrConflict) {
 		again, err = true, nil
 	}
 	err = errors.Join(err, r.publish(ctx, now))
 	return again || err == nil && r.canConfirm(now), err
 }
+
+// advance does what is due. After a write that failed it waits before it makes
+// new keys for the next, longer each time; reading goes on meanwhile.
+func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) error {
+	if wait := r.retryAt.Sub(now); wait > 0 && wait <= r.retryAfter {
+		return r.writeErr
+	}
+	next, events, err := Advance(ring, now, r.confirmed, r.cfg.Generate)
+	switch {
+	case err != nil:
+		return fmt.Errorf("planning the ring: %w", err)
+	case next != ring:
+		err = r.write(ctx, next, events, now)
+	}
+	if r.writeErr = err; err == nil || errors.Is(err, ErrConflict) {
+		r.retryAfter, r.writeErr = 0, nil
+		return err
+	}
+	r.retryAfter = min(max(2*r.retryAfter, r.cfg.Poll), maxRetryAfter)
+	r.retryAt = now.Add(r.retryAfter)
+	return err
+}
+
+const maxRetryAfter = 30 * time.Second
 
 // load reads the ring, or returns the one that is known if it has not changed.
 func (r *Rotator) load(ctx context.Context) (*Ring, error) {
