@@ -19,6 +19,10 @@ import (
 // drainTimeout is how long calls may go on after the end was announced.
 const drainTimeout = 5 * time.Second
 
+// streamWorkers are goroutines that stay: a new one for each call would have
+// to grow its stack for the signature first. Calls beyond them still get one.
+const streamWorkers = 4
+
 // maxRequest is far more than any claims that end up in an HTTP header.
 const maxRequest = 1 << 20
 
@@ -30,7 +34,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, metrics prometheus.R
 	if err := metrics.Register(counts); err != nil {
 		return fmt.Errorf("signer metrics: %w", err)
 	}
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.ChainUnaryInterceptor(
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.NumStreamWorkers(streamWorkers), grpc.ChainUnaryInterceptor(
 		counts.UnaryServerInterceptor(),
 		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandler(func(p any) error {
 			log.Error("panic while answering kube-apiserver", "panic", p, "stack", string(debug.Stack()))
