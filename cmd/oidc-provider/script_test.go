@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The program runs in the scripts as a process of its own: the test binary
+// under another name.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"oidc-provider": main, "fetch": fetchMain, "compare": compareMain, "verify-file": verifyFileMain,
+	})
+}
+
+func fetchBody(url string) string {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(body)
+}
+
+// fetch URL [TEXT] prints what URL answers, or whether TEXT is in it.
+func fetchMain() {
+	body := fetchBody(os.Args[1])
+	switch {
+	case len(os.Args) < 3:
+		fmt.Println(body)
+	case strings.Contains(body, os.Args[2]):
+		fmt.Println("present")
+	default:
+		fmt.Println("absent")
+	}
+}
+
+// compare URL URL says whether both answer the same.
+func compareMain() {
+	if fetchBody(os.Args[1]) == fetchBody(os.Args[2]) {
+		fmt.Println("same")
+	}
+}
+
+// verify-file ISSUER FILE [CA] verifies the token in FILE.
+func verifyFileMain() {
+	token, err := os.Open(os.Args[2])
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	args := []string{"verify", "--issuer", os.Args[1], "--audience", "demo"}
+	if len(os.Args) > 3 {
+		args = append(args, "--ca-file", os.Args[3])
+	}
+	os.Exit(run(context.Background(), args, token, os.Stdout, os.Stderr))
+}
+
+// TestScripts runs testdata/script. Beside testscript's own commands there are
+//
+//	http METHOD URL [HEADER: VALUE]...  prints status, sorted header and body
+//	await URL                           waits until URL answers 200
+//	retry TEXT COMMAND...               runs a command until its output has TEXT
+//	certificate NAME                    makes NAME.crt and NAME.key for localhost
+//	fetch, compare, verify-file         programs for retry: see below
+//
+// and $ADDR, $ADMIN (free addresses) and $KEYS (the shared test keys).
+func TestScripts(t *testing.T) {
+	keys, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			for _, name := range []string{"ADDR", "ADMIN", "ADDR2", "ADMIN2"} {
+				addr, err := freeAddress()
+				if err != nil {
+					return err
+				}
+				env.Setenv(name, addr)
+			}
+			env.Setenv("KEYS", keys+"/../../testdata/keys")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"http": scriptHTTP, "await": scriptAwait, "retry": scriptRetry, "certificate": scriptCertificate,
+		},
+	})
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return "localhost:" + port, err
+}
+
+func scriptHTTP(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: http METHOD URL [HEADER: VALUE]...")
+	}
+	req, err := http.NewRequest(args[0], args[1], nil)
+	ts.Check(err)
+	for _, h := range args[2:] {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	transport := &http.Transport{DisableCompression: true, DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	fmt.Fprintln(ts.Stdout(), resp.Status)
+	var lines []string
+	for name, values := range resp.Header {
+		if name != "Date" {
+			lines = append(lines, name+": "+strings.Join(values, ", "))
+		}
+	}
+	slices.Sort(lines)
+	fmt.Fprintln(ts.Stdout(), strings.Join(lines, "\n"))
+	_, err = io.Copy(ts.Stdout(), resp.Body)
+	ts.Check(err)
+}
+
+// patience is how long a script waits for what must come.
+const patience = 20 * time.Second
+
+func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await URL")
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get(args[0])
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%s does not answer: %v", args[0], err)
+		}
+	}
+}
+
+func scriptRetry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: retry TEXT COMMAND...")
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		out := ts.ReadFile("stdout") + ts.ReadFile("stderr")
+		if strings.Contains(out, args[0]) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%v never printed %q: %v\n%s", args[1:], args[0], err, out)
+		}
+	}
+}
+
+func scriptCertificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: certificate NAME")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: args[0]},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	write := func(name, kind string, der []byte) {
+		ts.Check(os.WriteFile(ts.MkAbs(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	}
+	write(args[0]+".key", "PRIVATE KEY", keyDER)
+	write(args[0]+".crt", "CERTIFICATE", der)
+}
+
+// Every command explains itself, with an example.
+func TestHelp(t *testing.T) {
+	var visit func(path []string)
+	root := newRootCommand()
+	visit = func(path []string) {
+		var out, errOut strings.Builder
+		if code := run(context.Background(), append(path, "--help"), strings.NewReader(""), &out, &errOut); code != 0 {
+			t.Errorf("%v --help exits with %d: %s", path, code, errOut.String())
+		}
+		cmd, _, err := root.Find(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !cmd.HasSubCommands() && !strings.Contains(out.String(), "Examples:") {
+			t.Errorf("%v --help shows no example", path)
+		}
+		for _, sub := range cmd.Commands() {
+			visit(append(slices.Clone(path), sub.Name()))
+		}
+	}
+	visit(nil)
+}
