@@ -137,10 +137,7 @@ func New(issuer string, p Policy, active *jwks.SigningKey, now time.Time, genera
 		return nil, err
 	}
 	r.Keys[0].SignFrom = now
-	if err := r.addStandby(now, generate); err != nil {
-		return nil, err
-	}
-	return r, nil
+	return r, r.ensureStandby(now, generate)
 }
 
 // Advance does what time has brought: it removes keys whose tokens have all
@@ -155,13 +152,14 @@ func Advance(r *Ring, now time.Time, confirmed string, generate Generate) (*Ring
 	next, now := r.begin(now)
 	events := next.removeExpired(now)
 	events = append(events, next.forgetPrivate(now)...)
-	if next.Standby(now) == nil {
-		if err := next.addStandby(now, generate); err != nil {
-			return r, nil, err
-		}
-		events = append(events, Event{Msg: "made and published the next key", KeyID: next.Standby(now).KeyID})
+	before := len(next.Keys)
+	if err := next.ensureStandby(now, generate); err != nil {
+		return r, nil, err
 	}
 	standby := next.Standby(now)
+	if len(next.Keys) > before {
+		events = append(events, Event{Msg: "made and published the next key", KeyID: standby.KeyID})
+	}
 	if standby.ConfirmedAt.IsZero() && standby.KeyID == confirmed {
 		standby.ConfirmedAt = now
 	}
@@ -267,10 +265,10 @@ func Rotate(r *Ring, now time.Time, force bool, generate Generate) (*Ring, []Eve
 		return r, nil, err
 	}
 	next, now := r.begin(now)
-	active, standby := next.Active(now), next.Standby(now)
-	if standby == nil {
-		return r, nil, errors.New("there is no next key yet (hint: start a server on this store, it makes one)")
+	if err := next.ensureStandby(now, generate); err != nil {
+		return r, nil, err
 	}
+	active, standby := next.Active(now), next.Standby(now)
 	if err := next.checkPublishedAhead(standby, now); err != nil && !force {
 		return r, nil, err
 	}
@@ -278,7 +276,7 @@ func Rotate(r *Ring, now time.Time, force bool, generate Generate) (*Ring, []Eve
 		return r, nil, fmt.Errorf("%d keys are published already: relying parties begin to fail at 100 (hint: wait until some are removed, or use --force)", n)
 	}
 	events := next.promote(active, standby, now)
-	if err := next.addStandby(now, generate); err != nil {
+	if err := next.ensureStandby(now, generate); err != nil {
 		return r, nil, err
 	}
 	return next, events, nil
@@ -333,22 +331,18 @@ func Revoke(r *Ring, kid string, now time.Time, generate Generate) (*Ring, []Eve
 	var events []Event
 	switch phase {
 	case Active:
-		if next.Standby(now) == nil {
-			if err := next.addStandby(now, generate); err != nil {
-				return r, nil, err
-			}
-			k = next.find(kid)
+		if err := next.ensureStandby(now, generate); err != nil {
+			return r, nil, err
 		}
+		k = next.find(kid) // the keys may have moved
 		events = next.promote(k, next.Standby(now), now)[1:]
 	case Next:
 		next.Active(now).SignUntil = time.Time{}
 	}
 	k.RevokedAt = now
 	k.forget()
-	if next.Standby(now) == nil {
-		if err := next.addStandby(now, generate); err != nil {
-			return r, nil, err
-		}
+	if err := next.ensureStandby(now, generate); err != nil {
+		return r, nil, err
 	}
 	return next, append([]Event{{Msg: "revoked", KeyID: kid}}, events...), nil
 }
@@ -399,9 +393,12 @@ func (r *Ring) begin(now time.Time) (*Ring, time.Time) {
 	return next, next.Updated
 }
 
-// addStandby generates a key that will sign one day. It moves r.Keys: pointers
-// into it are void.
-func (r *Ring) addStandby(now time.Time, generate Generate) error {
+// ensureStandby generates a key that will sign one day, if there is none. It
+// may move r.Keys: pointers into it are void.
+func (r *Ring) ensureStandby(now time.Time, generate Generate) error {
+	if r.Standby(now) != nil {
+		return nil
+	}
 	key, err := generate(r.Policy)
 	if err != nil {
 		return err

@@ -103,29 +103,31 @@ func open(ctx context.Context, cfg Config, now time.Time) (r *Rotator, again boo
 // Run keeps the ring going until ctx is done.
 func (r *Rotator) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		again, err := r.tick(ctx, time.Now())
+		now := time.Now()
+		again, err := r.tick(ctx, now)
 		if ctx.Err() != nil {
 			return
 		}
 		r.report(err)
-		wait := r.wait(time.Now())
 		if again {
-			wait = 0
+			continue
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+		case <-time.After(r.wait(now)):
 		}
 	}
 }
 
-// wait is the time until the next poll or the next instant of the ring.
-func (r *Rotator) wait(now time.Time) time.Duration {
-	ring := r.view.Load().ring
-	if next := ring.NextInstant(now); !next.IsZero() {
-		return min(r.cfg.Poll, next.Sub(now))
+// wait is the time from here to the next poll, or to the next instant of the
+// ring after ticked, when the last tick began: what fell into the tick itself
+// is due now.
+func (r *Rotator) wait(ticked time.Time) time.Duration {
+	next := r.view.Load().ring.NextInstant(ticked)
+	if next.IsZero() {
+		return r.cfg.Poll
 	}
-	return r.cfg.Poll
+	return min(r.cfg.Poll, time.Until(next))
 }
 
 // tick reads the ring, does what is due, and then publishes: first commit,
