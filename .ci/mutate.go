@@ -43,7 +43,7 @@ var mutations = []struct{ rule, file, old, new string }{
 	{"the ring's newest event is past", "lifecycle.go", "return latest(now.Round(0).UTC(), r.Updated)", "return now.Round(0).UTC()"},
 	{"a ring is written before it is used", "rotator.go", "func (r *Rotator) write(ctx context.Context, next *Ring, events []Event, now time.Time) error {", "func (r *Rotator) write(ctx context.Context, next *Ring, events []Event, now time.Time) error {\n\tr.adopt(&View{ring: next}, now)"},
 	{"a lost answer leaves the old ring in force", "rotator.go", "r.adopt(&View{ring: r.view.Load().ring, pending: next}, now)", "r.adopt(&View{ring: next}, now)"},
-	{"unreadable data is an error", "rotator.go", "ring, err := Decode(data)\n\tif err != nil {\n\t\treturn nil, err\n\t}", "ring, err := Decode(data)\n\tif err != nil {\n\t\tring, _ = New(r.cfg.Issuer, Policy{}, nil, time.Now(), r.cfg.Generate)\n\t}"},
+	{"unreadable data is an error", "rotator.go", "ring, err := Decode(data)\n\tif err != nil {\n\t\treturn nil, err\n\t}", "ring, err := Decode(data)\n\tif err != nil {\n\t\tring, _ = New(r.cfg.Issuer, Policy{}, time.Now(), r.cfg.Generate)\n\t}"},
 	{"a foreign ring is an error", "rotator.go", "if err := ring.CheckIssuer(r.cfg.Issuer); err != nil {", "if false {\n\t\tvar err error"},
 	{"secrets do not print", "ring.go", "io.WriteString(s, \"[secret]\")", "enc, _ := json.Marshal([]byte(x)); io.WriteString(s, string(enc))"},
 }

@@ -7,11 +7,32 @@ import (
 	"oidc-provider/jwks"
 )
 
-// ImportSigning lets key sign from now on in a ring that no server has
+// ExtendedLifetime is how long kube-apiserver lets the tokens of Pods live
+// unless it is told otherwise (--service-account-extend-token-expiration).
+const ExtendedLifetime = 365 * 24 * time.Hour
+
+// NewFrom is a ring that begins with a key which has signed elsewhere, tokens
+// that live for up to lifetime: the key stays published for as long after it
+// has retired. See [New] for the rest.
+func NewFrom(key *jwks.SigningKey, lifetime time.Duration, issuer string, p Policy, now time.Time, generate Generate) (*Ring, error) {
+	r, err := newRing(issuer, p, key, now, generate)
+	if err != nil {
+		return nil, err
+	}
+	r.Keys[0].outlive(lifetime, r.Policy)
+	return r, nil
+}
+
+func (k *Key) outlive(lifetime time.Duration, p Policy) {
+	k.Retention = max(k.Retention, Duration(lifetime)+p.ClockSkew)
+}
+
+// ImportSigning is [NewFrom] for a ring that exists: it lets key sign from now
+// on in a ring that no server has
 // published yet. A ring that relying parties may know already does not take a
 // key which they cannot know: its public half can be imported, so that tokens
 // it signed elsewhere verify. The key that was active before retires.
-func ImportSigning(r *Ring, key *jwks.SigningKey, now time.Time) (*Ring, error) {
+func ImportSigning(r *Ring, key *jwks.SigningKey, lifetime time.Duration, now time.Time) (*Ring, error) {
 	if err := r.CheckClock(now); err != nil {
 		return r, err
 	}
@@ -26,6 +47,7 @@ func ImportSigning(r *Ring, key *jwks.SigningKey, now time.Time) (*Ring, error) 
 	}
 	imported := &next.Keys[len(next.Keys)-1]
 	imported.Forced = true
+	imported.outlive(lifetime, next.Policy)
 	active := next.Active(now)
 	next.withoutNotice(active, now)
 	handOver(active, imported, now)

@@ -116,11 +116,16 @@ type Generate func(Policy) (*jwks.SigningKey, error)
 // GenerateKey is the [Generate] that everybody but tests uses.
 func GenerateKey(p Policy) (*jwks.SigningKey, error) { return jwks.Generate(p.Algorithm, p.RSABits) }
 
-// New is a ring that begins with active, or with a generated key if that is
-// nil. The first key signs at once: nobody can have known it before, so a
-// relying party that has asked for the key set of this issuer earlier may
-// have to ask again.
-func New(issuer string, p Policy, active *jwks.SigningKey, now time.Time, generate Generate) (*Ring, error) {
+// New is a ring with keys of its own. The first key signs at once: nobody can
+// have known it before, so a relying party that has asked for the key set of
+// this issuer earlier may have to ask again.
+func New(issuer string, p Policy, now time.Time, generate Generate) (*Ring, error) {
+	return newRing(issuer, p, nil, now, generate)
+}
+
+// newRing is a ring that begins with active, or with a generated key if that
+// is nil.
+func newRing(issuer string, p Policy, active *jwks.SigningKey, now time.Time, generate Generate) (*Ring, error) {
 	p = p.WithDefaults()
 	if err := p.Validate(); err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ func generateEC(rotation.Policy) (*jwks.SigningKey, error) { return jwks.Generat
 
 func newRing(t *testing.T, p rotation.Policy) *rotation.Ring {
 	t.Helper()
-	r, err := rotation.New(simIssuer, p, nil, epoch, generateEC)
+	r, err := rotation.New(simIssuer, p, epoch, generateEC)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,12 +258,15 @@ func TestClockBehindTheRing(t *testing.T) {
 
 func TestImport(t *testing.T) {
 	key, other := simKeys[0], simKeys[1]
-	r, err := rotation.New(simIssuer, rotation.Policy{}, key, epoch, generateEC)
+	r, err := rotation.NewFrom(key, rotation.ExtendedLifetime, simIssuer, rotation.Policy{}, epoch, generateEC)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := r.Active(epoch); got.KeyID != key.KeyID() || got.SigningKey() == nil {
 		t.Errorf("a ring begun with a key signs with %s", got.KeyID)
+	}
+	if got, want := time.Duration(r.Keys[0].Retention), 365*24*time.Hour+10*time.Minute; got != want {
+		t.Errorf("it is retained for %v, want %v: kube-apiserver's tokens live for a year", got, want)
 	}
 	r, err = rotation.ImportVerifying(r, other.PublicKey, true, epoch)
 	if err != nil {
@@ -283,14 +286,14 @@ func TestImport(t *testing.T) {
 	}
 
 	fresh := newRing(t, rotation.Policy{})
-	begun, err := rotation.ImportSigning(fresh, key, epoch)
+	begun, err := rotation.ImportSigning(fresh, key, time.Hour, epoch)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := phases(begun, epoch); got != "retired next active" {
 		t.Errorf("a private key in a fresh ring: %s", got)
 	}
-	if _, err := rotation.ImportSigning(advance(t, fresh, epoch), key, epoch); err == nil {
+	if _, err := rotation.ImportSigning(advance(t, fresh, epoch), key, time.Hour, epoch); err == nil {
 		t.Error("a private key was imported into a ring that is published")
 	}
 }

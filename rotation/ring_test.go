@@ -14,7 +14,7 @@ import (
 
 func encodedRing(t testing.TB) []byte {
 	t.Helper()
-	r, err := rotation.New(simIssuer, rotation.Policy{}, nil, epoch, generateEC)
+	r, err := rotation.New(simIssuer, rotation.Policy{}, epoch, generateEC)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ type bench struct {
 func running(t *testing.T, poll time.Duration) *bench {
 	t.Helper()
 	b := &bench{store: &flakyStore{}, pub: &shownKeys{}, log: &bytes.Buffer{}}
-	ring, err := rotation.New(simIssuer, rotation.Policy{}, nil, time.Now(), generateEC)
+	ring, err := rotation.New(simIssuer, rotation.Policy{}, time.Now(), generateEC)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -183,7 +183,7 @@ func newWorld(t *rapid.T, p rotation.Policy, cache time.Duration) *world {
 		tokens: map[string]time.Time{}, revoked: map[string]bool{}, gone: map[string]bool{},
 	}
 	w.store = &hostileStore{w: w}
-	r, err := rotation.New(simIssuer, p, nil, w.now, w.generate)
+	r, err := rotation.New(simIssuer, p, w.now, w.generate)
 	if err != nil {
 		t.Fatal(err)
 	}

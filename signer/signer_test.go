@@ -56,7 +56,7 @@ func newKeys(t testing.TB, alg jose.SignatureAlgorithm) *ringKeys {
 }
 
 func makeKeys(alg jose.SignatureAlgorithm) (*ringKeys, error) {
-	r, err := rotation.New(issuer, rotation.Policy{Algorithm: alg}, nil, time.Now(), rotation.GenerateKey)
+	r, err := rotation.New(issuer, rotation.Policy{Algorithm: alg}, time.Now(), rotation.GenerateKey)
 	return &ringKeys{view: rotation.NewView(r)}, err
 }
 

@@ -46,7 +46,7 @@ func serveIssuer() (issuer, token string) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ring, err := rotation.New(issuer, rotation.Policy{}, nil, time.Now(), rotation.GenerateKey)
+	ring, err := rotation.New(issuer, rotation.Policy{}, time.Now(), rotation.GenerateKey)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func generateEC(rotation.Policy) (*jwks.SigningKey, error) { return jwks.Generat
 
 func newRing(t testing.TB, issuer string, p rotation.Policy) *rotation.Ring {
 	t.Helper()
-	r, err := rotation.New(issuer, p, nil, time.Now(), generateEC)
+	r, err := rotation.New(issuer, p, time.Now(), generateEC)
 	if err != nil {
 		t.Fatal(err)
 	}

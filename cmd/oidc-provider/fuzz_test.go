@@ -26,7 +26,7 @@ func FuzzVerify(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	ring, err := rotation.New(issuer.String(), rotation.Policy{Algorithm: jose.ES256}, nil, time.Now(), rotation.GenerateKey)
+	ring, err := rotation.New(issuer.String(), rotation.Policy{Algorithm: jose.ES256}, time.Now(), rotation.GenerateKey)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -18,6 +18,7 @@ func newKeysImportCommand() *cobra.Command {
 	var policy policyFlags
 	var issuer string
 	var exclude bool
+	var lifetime time.Duration
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Bring in a key that was made elsewhere",
@@ -25,7 +26,10 @@ func newKeysImportCommand() *cobra.Command {
 
 A private key begins a ring and signs at once: so a cluster's own sa.key carries
 on under the same kid. The store must be empty, which needs --issuer and takes
-the policy flags of init, or hold a ring that no server has published yet.
+the policy flags of init, or hold a ring that no server has published yet. Once
+it retires, the key stays published for as long as tokens may live that it has
+signed elsewhere: a year, unless --issued-token-lifetime says otherwise, since
+that is what kube-apiserver gives the tokens of Pods by default.
 
 A public key, or a certificate, is published so that tokens by it verify, until
 it is revoked. With --exclude-from-discovery only kube-apiserver sees it: that
@@ -37,6 +41,9 @@ is for the keys of legacy Secret tokens.`,
   oidc-provider keys import old-sa.pub`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if lifetime < 0 || lifetime > 10*rotation.ExtendedLifetime {
+				return fmt.Errorf("--issued-token-lifetime %v: want up to %v", lifetime, 10*rotation.ExtendedLifetime)
+			}
 			private, public, err := readPEM(cmd, args[0])
 			if err != nil {
 				return err
@@ -51,7 +58,7 @@ is for the keys of legacy Secret tokens.`,
 				if exclude {
 					return errors.New("--exclude-from-discovery is for public keys: a key that signs must stand in the key set (hint: import the public half, openssl pkey -pubout)")
 				}
-				r, err = importSigning(cmd, s, private[0], issuer, &policy)
+				r, err = importSigning(cmd, s, private[0], lifetime, issuer, &policy)
 			case len(private) == 0:
 				r, err = importVerifying(cmd, s, public, exclude)
 			default:
@@ -68,6 +75,7 @@ is for the keys of legacy Secret tokens.`,
 	store.add(cmd.Flags())
 	policy.add(cmd.Flags())
 	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's URL, to begin a ring in an empty store")
+	cmd.Flags().DurationVar(&lifetime, "issued-token-lifetime", rotation.ExtendedLifetime, "longest lifetime of tokens that a private key has signed elsewhere")
 	cmd.Flags().BoolVar(&exclude, "exclude-from-discovery", false, "show a public key to kube-apiserver only")
 	return cmd
 }
@@ -92,7 +100,7 @@ func readPEM(cmd *cobra.Command, name string) ([]*jwks.SigningKey, []jwks.Public
 
 // importSigning begins a ring with key, in an empty store or one that nobody
 // has served yet.
-func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, issuer string, flags *policyFlags) (*rotation.Ring, error) {
+func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, lifetime time.Duration, issuer string, flags *policyFlags) (*rotation.Ring, error) {
 	policy, err := flags.policy(cmd.Flags())
 	if err != nil {
 		return nil, err
@@ -107,7 +115,7 @@ func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, i
 		if err != nil {
 			return r, err
 		}
-		return rotation.ImportSigning(r, key, time.Now())
+		return rotation.ImportSigning(r, key, lifetime, time.Now())
 	})
 	if !errors.Is(err, rotation.ErrEmpty) {
 		return r, err
@@ -122,7 +130,7 @@ func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, i
 	for _, w := range policy.Warnings() {
 		warn(cmd, "%s", w)
 	}
-	r, err = rotation.New(parsed.String(), policy, key, time.Now(), rotation.GenerateKey)
+	r, err = rotation.NewFrom(key, lifetime, parsed.String(), policy, time.Now(), rotation.GenerateKey)
 	if err != nil {
 		return nil, err
 	}

@@ -58,5 +58,5 @@ func newRing(cmd *cobra.Command, rawIssuer string, flags *policyFlags) (*rotatio
 	for _, w := range policy.Warnings() {
 		warn(cmd, "%s", w)
 	}
-	return rotation.New(issuer.String(), policy, nil, time.Now(), rotation.GenerateKey)
+	return rotation.New(issuer.String(), policy, time.Now(), rotation.GenerateKey)
 }

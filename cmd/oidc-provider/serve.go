@@ -174,7 +174,7 @@ func (o *serveOptions) openStore(cmd *cobra.Command, issuer discovery.Issuer, po
 		return nil, false, fmt.Errorf("store %s holds no ring, and none is made in a place that was named (hint: if it is really new, run `%s keys init --store %s --issuer %s`)",
 			o.store.spec, program(), o.store.spec, issuer)
 	}
-	r, err := rotation.New(issuer.String(), policy, nil, time.Now(), rotation.GenerateKey)
+	r, err := rotation.New(issuer.String(), policy, time.Now(), rotation.GenerateKey)
 	if err != nil {
 		return nil, false, err
 	}
