@@ -44,20 +44,3 @@ func (m Metadata) Marshal() ([]byte, error) {
 	}
 	return data, nil
 }
-
-// Parse reads the metadata that issuer published and checks what a relying
-// party must (section 4.3): the issuer in it equals the one it was asked for,
-// byte for byte, and there is a key set to fetch.
-func Parse(data []byte, issuer string) (Metadata, error) {
-	var m Metadata
-	if err := json.Unmarshal(data, &m); err != nil {
-		return Metadata{}, fmt.Errorf("parsing provider metadata: %w", err)
-	}
-	if m.Issuer != issuer {
-		return Metadata{}, fmt.Errorf("provider metadata is of issuer %q, want %q", m.Issuer, issuer)
-	}
-	if m.JWKSURI == "" {
-		return Metadata{}, fmt.Errorf("provider metadata of %q has no jwks_uri", issuer)
-	}
-	return m, nil
-}

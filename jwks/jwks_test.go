@@ -184,6 +184,8 @@ func TestParseRefuses(t *testing.T) {
 	jwk := strings.TrimSuffix(strings.TrimPrefix(string(good), `{"keys":[`), `]}`)
 	for name, data := range map[string]string{
 		"not JSON":    `<html>`,
+		"no keys":     `{"error":"x"}`,
+		"null":        `null`,
 		"private":     strings.Replace(string(good), `"kty"`, `"d":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE","kty"`, 1),
 		"symmetric":   `{"keys":[{"kty":"oct","kid":"a","k":"AAAA"}]}`,
 		"no kid":      strings.Replace(string(good), key.KeyID(), "", 1),

@@ -39,11 +39,11 @@ func ParsePEM(data []byte) (private []*SigningKey, public []PublicKey, err error
 // something else.
 func parseBlock(block *pem.Block) (any, error) {
 	der := block.Bytes
+	if block.Headers["DEK-Info"] != "" {
+		return nil, fmt.Errorf("the key is encrypted: decrypt it first (openssl pkey -in FILE)")
+	}
 	switch block.Type {
 	case "RSA PRIVATE KEY":
-		if block.Headers["DEK-Info"] != "" {
-			return nil, fmt.Errorf("the key is encrypted: decrypt it first (openssl rsa -in FILE)")
-		}
 		key, err := x509.ParsePKCS1PrivateKey(der)
 		return signingKey(key, err)
 	case "EC PRIVATE KEY":

@@ -35,6 +35,9 @@ func Parse(data []byte) ([]PublicKey, error) {
 	if err := json.Unmarshal(data, &set); err != nil {
 		return nil, fmt.Errorf("parsing key set: %w", err)
 	}
+	if set.Keys == nil {
+		return nil, fmt.Errorf("parsing key set: there is no array keys in it")
+	}
 	seen := make(map[string]bool, len(set.Keys))
 	keys := make([]PublicKey, 0, len(set.Keys))
 	for i, jwk := range set.Keys {

@@ -37,10 +37,8 @@ func ImportSigning(r *Ring, key *jwks.SigningKey, lifetime time.Duration, now ti
 		return r, err
 	}
 	next, now := r.begin(now)
-	for i := range next.Keys {
-		if k := &next.Keys[i]; !k.ConfirmedAt.IsZero() || k.Phase(now) == Retired && !k.VerifyOnly {
-			return r, errors.New("a private key can only begin a ring, and this one is in use (hint: import the public half, so that tokens signed by the key verify, or begin a new ring in another store)")
-		}
+	if next.inUse(now) {
+		return r, errors.New("a private key can only begin a ring, and this one is in use (hint: import the public half, so that tokens signed by the key verify, or begin a new ring in another store)")
 	}
 	if err := next.add(key, now); err != nil {
 		return r, err

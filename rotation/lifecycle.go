@@ -96,7 +96,7 @@ func (r *Ring) At(now time.Time) time.Time { return latest(now.Round(0).UTC(), r
 // one that shows a time before the ring's newest event.
 func (r *Ring) CheckClock(now time.Time) error {
 	if behind := r.Updated.Sub(now); behind > time.Duration(r.Policy.ClockSkew) {
-		return fmt.Errorf("the clock shows %s, but the ring was last written at %s, %v later, and the policy allows for %v (hint: set the clock)",
+		return fmt.Errorf("the clock shows %s, but the ring was last written at %s, %v later, and the policy allows for %v (hint: set the clock; if it is right, the ring was written by a machine whose clock was ahead)",
 			now.UTC().Format(time.RFC3339), r.Updated.Format(time.RFC3339), behind.Round(time.Second), r.Policy.ClockSkew)
 	}
 	return nil
@@ -141,7 +141,7 @@ func newRing(issuer string, p Policy, active *jwks.SigningKey, now time.Time, ge
 	if err := r.add(active, now); err != nil {
 		return nil, err
 	}
-	r.Keys[0].SignFrom = now
+	r.Keys[0].SignFrom, r.Keys[0].Forced = now, true
 	return r, r.ensureStandby(now, generate)
 }
 
@@ -200,13 +200,27 @@ func (r *Ring) NextInstant(now time.Time) time.Time {
 // confirmation, and a hand-over in the past would be one without notice.
 func (r *Ring) planHandOver(standby *Key, now time.Time) (time.Time, error) {
 	active := r.Active(now)
-	earliest := latest(standby.ConfirmedAt.Add(time.Duration(r.Policy.PublishAhead)), now)
+	earliest := latest(standby.ConfirmedAt.Add(time.Duration(standby.PublishAhead)), now)
 	at, err := r.Policy.handOver(active.SignFrom, earliest)
 	if err != nil {
 		return time.Time{}, err
 	}
+	r.withoutNotice(active, now)
 	handOver(active, standby, at)
 	return at, nil
+}
+
+// hasNoDate reports whether no replica can hold a ring in which the key signs
+// at some time.
+func (k *Key) hasNoDate() bool {
+	return k.SignFrom.IsZero() && k.MaySignUntil.IsZero() && !k.VerifyOnly && k.RevokedAt.IsZero()
+}
+
+// inUse reports whether relying parties may have seen the ring.
+func (r *Ring) inUse(now time.Time) bool {
+	return slices.ContainsFunc(r.Keys, func(k Key) bool {
+		return !k.ConfirmedAt.IsZero() || k.Phase(now) == Retired && !k.VerifyOnly
+	})
 }
 
 func handOver(from, to *Key, at time.Time) { from.SignUntil, to.SignFrom = at, at }
@@ -292,7 +306,7 @@ func (r *Ring) checkPublishedAhead(standby *Key, now time.Time) error {
 	if e.Confirmed.IsZero() {
 		return e
 	}
-	if e.From = e.Confirmed.Add(time.Duration(r.Policy.PublishAhead)); now.Before(e.From) {
+	if e.From = e.Confirmed.Add(time.Duration(standby.PublishAhead)); now.Before(e.From) {
 		return e
 	}
 	return nil
@@ -310,8 +324,10 @@ func (r *Ring) promote(active, standby *Key, now time.Time) []Event {
 	}
 }
 
+// withoutNotice books that a replica which has read the ring for the last time
+// just before now may go on signing with k for PublishAhead, by its own clock.
 func (r *Ring) withoutNotice(k *Key, now time.Time) {
-	k.MaySignUntil = latest(k.MaySignUntil, now.Add(time.Duration(r.Policy.PublishAhead)))
+	k.MaySignUntil = latest(k.MaySignUntil, now.Add(time.Duration(r.Policy.PublishAhead+r.Policy.ClockSkew)))
 }
 
 // Revoke takes a key out of the key set at once and for good. If it was
@@ -355,8 +371,9 @@ func Revoke(r *Ring, kid string, now time.Time, generate Generate) (*Ring, []Eve
 // SetPolicy plans the ring under p from now on. A longer token lifetime
 // lengthens the retention of every key that is still there; a shorter one
 // never shortens that of a key that has signed, or will at a time which is
-// announced. A planned hand-over is planned anew. If nothing changes it
-// returns r itself.
+// announced. A planned hand-over is planned anew; a shorter PublishAhead counts
+// from the key after the next, since caches may hold what was published under
+// the longer one. If nothing changes it returns r itself.
 func SetPolicy(r *Ring, p Policy, now time.Time) (*Ring, error) {
 	p = p.or(r.Policy)
 	if p == r.Policy {
@@ -366,13 +383,17 @@ func SetPolicy(r *Ring, p Policy, now time.Time) (*Ring, error) {
 		return r, err
 	}
 	next, now := r.begin(now)
+	unknown := !r.inUse(now)
 	for i := range next.Keys {
 		k := &next.Keys[i]
-		if k.SignFrom.IsZero() && !k.VerifyOnly && k.RevokedAt.IsZero() {
-			k.Retention = p.retention()
-			continue
+		k.PublishAhead = max(k.PublishAhead, p.PublishAhead)
+		if unknown {
+			k.PublishAhead = p.PublishAhead
 		}
 		k.Retention = max(k.Retention, p.retention())
+		if k.hasNoDate() {
+			k.Retention = p.retention()
+		}
 	}
 	active, standby := next.Active(now), next.Standby(now)
 	// Whoever reads of the new plan late goes by the old one, under the old
@@ -431,6 +452,7 @@ func (r *Ring) append(k Key, now time.Time) error {
 	k.KeyID, k.Algorithm, k.Public = kid, k.public.Algorithm(), k.public.PKIX()
 	k.Created, k.PublishAt = now, now
 	k.Retention = r.Policy.retention()
+	k.PublishAhead = r.Policy.PublishAhead
 	r.Keys = append(r.Keys, k)
 	return nil
 }

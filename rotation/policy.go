@@ -3,6 +3,7 @@ package rotation
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -144,6 +145,20 @@ func (p Policy) Warnings() []string {
 // retention is how long a key must stay published after it has signed.
 func (p Policy) retention() Duration { return p.MaxTokenLifetime + p.ClockSkew }
 
+// Freshness is how old a replica's knowledge of the ring may be for its
+// documents to be good: half of PublishAhead. The other half is for caches.
+func (p Policy) Freshness() time.Duration { return time.Duration(p.PublishAhead) / 2 }
+
+// MaxAgeLimit is the longest max-age under which a cache that keeps to it has
+// expired before a key signs that it cannot hold, whichever replica it was
+// filled from (see [Policy.Freshness]) and whatever clock the signer goes by.
+// Where the skew would leave less than a quarter of PublishAhead, it is that
+// quarter.
+func (p Policy) MaxAgeLimit() time.Duration {
+	ahead := time.Duration(p.PublishAhead)
+	return max(ahead/2-time.Duration(p.ClockSkew), ahead/4)
+}
+
 // handOver is the instant at which the next key begins to sign: the
 // schedule's first after the active one began, but not before earliest.
 func (p Policy) handOver(activeSince, earliest time.Time) (time.Time, error) {
@@ -162,15 +177,20 @@ func (p Policy) handOver(activeSince, earliest time.Time) (time.Time, error) {
 }
 
 func parseSchedule(spec string) (cron.Schedule, error) {
+	if strings.Contains(spec, "=") {
+		return nil, fmt.Errorf("schedule %q: time zones are not taken, since not every machine knows them (hint: the schedule is in UTC)", spec)
+	}
+	if interval, ok := strings.CutPrefix(spec, "@every "); ok {
+		if d, err := time.ParseDuration(interval); err == nil && (d < time.Second || Duration(d) > maxDuration) {
+			return nil, fmt.Errorf("schedule %q: want an interval of 1s to %v", spec, maxDuration)
+		}
+	}
 	schedule, err := cron.ParseStandard(spec)
 	if err != nil {
 		return nil, fmt.Errorf("schedule %q: %w (hint: like \"@every 720h\", \"@weekly\" or \"0 3 1 * *\", minute hour day month weekday in UTC)", spec, err)
 	}
 	if first := schedule.Next(time.Unix(0, 0).UTC()); first.IsZero() || schedule.Next(first).IsZero() {
 		return nil, fmt.Errorf("schedule %q never comes", spec)
-	}
-	if delay, ok := schedule.(cron.ConstantDelaySchedule); ok && Duration(delay.Delay) > maxDuration {
-		return nil, fmt.Errorf("schedule %q: want at most %v", spec, maxDuration)
 	}
 	return schedule, nil
 }

@@ -24,7 +24,7 @@ type Ring struct {
 	Version int    `json:"version"`
 	Issuer  string `json:"issuer"`
 
-	// Generation counts the writes, from 1. It never goes back.
+	// Generation counts the changes, from 1. It never goes back.
 	Generation int64 `json:"generation"`
 
 	// Updated is when the ring was last written: the newest event that is
@@ -61,6 +61,10 @@ type Key struct {
 	PublishAt   time.Time `json:"publishAt"`
 	ConfirmedAt time.Time `json:"confirmedAt,omitzero"`
 
+	// PublishAhead is the longest that the policy has said while the key was
+	// published and not planned: caches may have been told to keep to it.
+	PublishAhead Duration `json:"publishAhead,omitzero"`
+
 	// SignFrom and SignUntil bound the time in which the key signs.
 	SignFrom  time.Time `json:"signFrom,omitzero"`
 	SignUntil time.Time `json:"signUntil,omitzero"`
@@ -77,7 +81,7 @@ type Key struct {
 	RevokedAt time.Time `json:"revokedAt,omitzero"`
 
 	// Forced marks a key that began to sign before it had been published for
-	// PublishAhead.
+	// PublishAhead: the first of a ring, and those of emergencies.
 	Forced bool `json:"forced,omitempty"`
 
 	// VerifyOnly marks an imported public key. It stays until it is revoked.
@@ -139,7 +143,7 @@ func decode(data []byte) (*Ring, error) {
 		return nil, fmt.Errorf("%d bytes that are no whole JSON document: %w (hint: restore it from a backup)", len(data), err)
 	}
 	switch {
-	case head.Version == 0:
+	case head.Version < 1:
 		return nil, fmt.Errorf("this JSON document is not a ring (hint: is --store the right place?)")
 	case head.Version > ringVersion:
 		return nil, fmt.Errorf("it is of version %d, and this program reads up to version %d (hint: upgrade oidc-provider)", head.Version, ringVersion)
@@ -193,6 +197,9 @@ func (k *Key) check() (err error) {
 	if k.public.KeyID() != k.KeyID || k.public.Algorithm() != k.Algorithm {
 		return fmt.Errorf("the public key is another one: %s %s", k.public.Algorithm(), k.public.KeyID())
 	}
+	if k.ExcludeFromDiscovery && !k.VerifyOnly || k.VerifyOnly && len(k.Private) > 0 {
+		return fmt.Errorf("a key that only verifies, or is excluded from discovery, must not be able to sign")
+	}
 	if len(k.Private) > 0 {
 		if k.signing, err = jwks.ParsePKCS8(k.Private); err != nil {
 			return err
@@ -201,8 +208,8 @@ func (k *Key) check() (err error) {
 			return fmt.Errorf("the private key belongs to another public key")
 		}
 	}
-	if k.Retention < 0 || k.Retention > 2*maxDuration {
-		return fmt.Errorf("retention %v is out of bounds", k.Retention)
+	if k.Retention < 0 || k.Retention > 2*maxDuration || k.PublishAhead < 0 || k.PublishAhead > maxDuration {
+		return fmt.Errorf("retention %v or publishAhead %v is out of bounds", k.Retention, k.PublishAhead)
 	}
 	return nil
 }
@@ -210,6 +217,11 @@ func (k *Key) check() (err error) {
 // checkChain makes sure that there is a signing key now and after every
 // hand-over that is planned.
 func (r *Ring) checkChain() error {
+	for i := range r.Keys {
+		if k := &r.Keys[i]; k.RevokedAt.IsZero() && k.SignFrom.After(r.Updated) && r.count(Active, k.SignFrom) != 1 {
+			return fmt.Errorf("%d keys sign at %s", r.count(Active, k.SignFrom), k.SignFrom.Format(time.RFC3339))
+		}
+	}
 	at := r.Updated
 	for range r.Keys {
 		if n := r.count(Active, at); n > 1 {

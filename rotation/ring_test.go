@@ -74,6 +74,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"no generation", edit(func(r map[string]any, _ []any) { delete(r, "generation") }), "generation"},
 		{"no keys", edit(func(r map[string]any, _ []any) { r["keys"] = []any{} }), "no key signs"},
 		{"no policy", edit(func(r map[string]any, _ []any) { delete(r, "policy") }), "policy"},
+		{"negative version", bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": -7`), 1), "not a ring"},
+		{"time zone", bytes.Replace(good, []byte("@every 720h"), []byte("TZ=UTC"), 1), "time zones"},
 		{"kid twice", edit(func(r map[string]any, k []any) { r["keys"] = append(k, k[0]) }), "stands twice"},
 		{"removed key", edit(func(r map[string]any, k []any) { r["removed"] = []any{key(k, 1)["kid"]} }), "stands twice"},
 		{"other kid", edit(func(_ map[string]any, k []any) { key(k, 0)["kid"] = "x" }), "the public key is another one"},
@@ -83,6 +85,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"other algorithm", edit(func(_ map[string]any, k []any) { key(k, 0)["algorithm"] = "RS256" }), "the public key is another one"},
 		{"nobody signs", edit(func(_ map[string]any, k []any) { delete(key(k, 0), "private") }), "no key signs"},
 		{"two sign", edit(func(_ map[string]any, k []any) { key(k, 1)["signFrom"] = key(k, 0)["signFrom"] }), "2 keys sign"},
+		{"overlap ahead", edit(func(_ map[string]any, k []any) { key(k, 1)["signFrom"] = "2027-01-01T00:00:00Z" }), "2 keys sign"},
+		{"excluded key signs", edit(func(_ map[string]any, k []any) { key(k, 0)["excludeFromDiscovery"] = true }), "must not be able to sign"},
 		{"gap ahead", edit(func(_ map[string]any, k []any) { key(k, 0)["signUntil"] = "2027-01-01T00:00:00Z" }), "no key signs"},
 	} {
 		_, err := rotation.Decode(tt.data)
@@ -111,6 +115,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(good[:len(good)/2])
 	f.Add([]byte(`{"version":1}`))
 	f.Add([]byte(`{"version":2}`))
+	f.Add(bytes.Replace(good, []byte("@every 720h"), []byte("TZ=UTC"), 1))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := rotation.Decode(data)
 		if err != nil {

@@ -55,12 +55,20 @@ type Rotator struct {
 	read    atomic.Pointer[time.Time]
 	failure atomic.Pointer[string]
 	failed  atomic.Uint64
+	// published says that every place shows the view.
+	published atomic.Bool
 
 	// The fields below belong to the goroutine that ticks.
 	version   Version
 	shown     *Ring  // what all publishers have confirmed
 	confirmed string // kid of the last standby in shown
 	keys      int    // how many the key set held
+
+	logged *Ring  // the ring that logChanges has told of last
+	active string // the kid that signed then
+
+	started time.Time
+	jump    jumpGuard
 
 	// After a write that failed, with writeErr, the next is at retryAt.
 	writeErr   error
@@ -90,7 +98,7 @@ func open(ctx context.Context, cfg Config, now time.Time) (r *Rotator, again boo
 	if cfg.Generate == nil {
 		cfg.Generate = GenerateKey
 	}
-	r = &Rotator{cfg: cfg}
+	r = &Rotator{cfg: cfg, started: now, jump: jumpGuard{since: -1}}
 	r.failure.Store(new(string))
 	again, err = r.tick(ctx, now)
 	if r.view.Load() == nil {
@@ -109,15 +117,20 @@ func (r *Rotator) Run(ctx context.Context) {
 			return
 		}
 		r.report(err)
+		wait := r.wait(now)
 		if again {
-			continue
+			wait = againAfter
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(r.wait(now)):
+		case <-time.After(wait):
 		}
 	}
 }
+
+// againAfter keeps a store whose answers contradict each other from making the
+// loop a hot one.
+const againAfter = 5 * time.Millisecond
 
 // wait is the time from here to the next poll, or to the next instant of the
 // ring after ticked, when the last tick began: what fell into the tick itself
@@ -137,9 +150,13 @@ func (r *Rotator) tick(ctx context.Context, now time.Time) (again bool, err erro
 	defer cancel()
 	ring, err := r.load(ctx)
 	if err != nil {
+		if r.view.Load() != nil {
+			err = errors.Join(err, r.publish(ctx, now)) // what is known
+		}
 		return false, err
 	}
 	r.adopt(&View{ring: ring}, now)
+	r.logChanges(ring, now)
 
 	err = r.advance(ctx, ring, now)
 	if errors.Is(err, ErrConflict) {
@@ -152,6 +169,10 @@ func (r *Rotator) tick(ctx context.Context, now time.Time) (again bool, err erro
 // advance does what is due. After a write that failed it waits before it makes
 // new keys for the next, longer each time; reading goes on meanwhile.
 func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) error {
+	wall, monotonic := now.Round(0).Sub(r.started.Round(0)), now.Sub(r.started)
+	if err := r.jump.check(wall, monotonic, time.Duration(ring.Policy.ClockSkew)); err != nil {
+		return err
+	}
 	if wait := r.retryAt.Sub(now); wait > 0 && wait <= r.retryAfter {
 		return r.writeErr
 	}
@@ -242,6 +263,7 @@ func (r *Rotator) write(ctx context.Context, next *Ring, events []Event, now tim
 	for _, e := range events {
 		r.log(e)
 	}
+	r.logged = next
 	return nil
 }
 
@@ -259,6 +281,7 @@ func (r *Rotator) publish(ctx context.Context, now time.Time) error {
 	if r.shown == v.ring {
 		return nil
 	}
+	r.published.Store(false)
 	var errs []error
 	for _, p := range r.cfg.Publishers {
 		if err := p.Publish(ctx, v); err != nil {
@@ -269,6 +292,7 @@ func (r *Rotator) publish(ctx context.Context, now time.Time) error {
 		return errors.Join(errs...)
 	}
 	r.shown = v.ring
+	r.published.Store(true)
 	if standby := v.ring.Standby(v.ring.At(now)); standby != nil {
 		r.confirmed = standby.KeyID
 	}
@@ -342,6 +366,23 @@ func (r *Rotator) Signer(now time.Time) (Signer, error) {
 func (r *Rotator) ReadAge(now time.Time) time.Duration {
 	read := *r.read.Load()
 	return max(now.Sub(read), now.Round(0).Sub(read.Round(0)), 0)
+}
+
+// Ready reports why this replica should not be asked, nil if it should: it
+// signs, its places show what it knows, and what it knows is fresh enough that
+// whoever fetches the key set from it can keep it for max-age.
+func (r *Rotator) Ready(now time.Time) error {
+	age := r.ReadAge(now)
+	if _, err := r.Signer(now); err != nil {
+		return err
+	}
+	if limit := r.View().ring.Policy.Freshness(); age > limit {
+		return fmt.Errorf("the ring was last read %v ago: after %v (half of publish-ahead) this replica may show a key set without the key that signs next (hint: mend the store)", age.Round(time.Second), limit)
+	}
+	if !r.published.Load() {
+		return errors.New("the key set that is shown is not the newest (hint: the log says why it cannot be published)")
+	}
+	return nil
 }
 
 // Failure is what is wrong with the loop at the moment, empty if nothing is.

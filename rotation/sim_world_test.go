@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -129,17 +131,17 @@ func (rep *replica) shows(kid string) bool {
 	return rep.places[0].shown[kid] && rep.places[1].shown[kid]
 }
 
-// A relyingParty caches what one replica showed and never refetches early.
+// A relyingParty caches what one replica showed, for max-age, and never
+// refetches early.
 type relyingParty struct {
-	keys    map[string]bool
-	fetched time.Time
+	keys             map[string]bool
+	fetched, expires time.Time
 }
 
 type world struct {
 	t        *rapid.T
 	now      time.Time // true time
 	skew     time.Duration
-	cache    time.Duration // of the relying parties
 	store    *hostileStore
 	ring     *rotation.Ring // what is in the store
 	replicas []*replica
@@ -151,7 +153,7 @@ type world struct {
 	secrets []string
 
 	published map[string]time.Time     // when all places of a replica first showed it
-	ahead     map[string]time.Duration // the shortest PublishAhead since then
+	ahead     map[string]time.Duration // PublishAhead at that time
 	exempt    map[string]bool          // may sign before that: first, forced, emergency
 	tokens    map[string]time.Time     // the latest exp signed
 	revoked   map[string]bool
@@ -176,9 +178,9 @@ var simKeys = func() []*jwks.SigningKey {
 	return keys
 }()
 
-func newWorld(t *rapid.T, p rotation.Policy, cache time.Duration) *world {
+func newWorld(t *rapid.T, p rotation.Policy) *world {
 	w := &world{
-		t: t, now: simStart, skew: time.Duration(p.ClockSkew), cache: cache,
+		t: t, now: simStart, skew: time.Duration(p.ClockSkew),
 		pool: simKeys, published: map[string]time.Time{}, ahead: map[string]time.Duration{}, exempt: map[string]bool{},
 		tokens: map[string]time.Time{}, revoked: map[string]bool{}, gone: map[string]bool{},
 	}
@@ -195,6 +197,7 @@ func newWorld(t *rapid.T, p rotation.Policy, cache time.Duration) *world {
 		rep := &replica{link: w.cli(), places: [2]*place{{w: w}, {w: w}}}
 		w.replicas = append(w.replicas, rep)
 		w.start(rep)
+		w.tick(rep) // the ring is in use from the beginning
 	}
 	for range 4 {
 		w.parties = append(w.parties, &relyingParty{})
@@ -211,7 +214,10 @@ func (w *world) generate(rotation.Policy) (*jwks.SigningKey, error) {
 	key := w.pool[w.made]
 	w.made++
 	der, err := key.PKCS8()
-	w.secrets = append(w.secrets, base64.StdEncoding.EncodeToString(der)[48:88])
+	// The scalar of P-256 stands at a fixed place in PKCS #8.
+	scalar := der[36:68]
+	w.secrets = append(w.secrets, base64.StdEncoding.EncodeToString(der)[48:88], hex.EncodeToString(scalar),
+		strings.Trim(fmt.Sprint(scalar), "[]"), strings.Trim(fmt.Sprintf("%#v", scalar), "[]byte{}"), string(scalar))
 	return key, err
 }
 
@@ -235,9 +241,6 @@ func (w *world) persist(data []byte) {
 	w.ring = next
 	w.store.data = slices.Clone(data)
 	w.store.version++
-	for kid := range w.ahead {
-		w.ahead[kid] = min(w.ahead[kid], time.Duration(next.Policy.PublishAhead))
-	}
 }
 
 func (w *world) start(rep *replica) {
@@ -316,26 +319,25 @@ func (w *world) pass(d time.Duration) {
 			w.sign(rep)
 		}
 		w.fetch()
+		w.check()
 	}
 }
 
 // fetch renews every cache that has run out, from a replica that is ready.
 func (w *world) fetch() {
 	for i, party := range w.parties {
-		if w.now.Sub(party.fetched) < w.cache {
+		if w.now.Before(party.expires) {
 			continue
 		}
 		party.keys = nil
 		for n := range w.replicas {
 			rep := w.replicas[(i+n)%len(w.replicas)]
-			if rep.r == nil || rep.r.ReadAge(w.now.Add(rep.offset)) > w.cache || rep.places[0].shown == nil {
-				continue
-			}
-			if rep.places[0].failing || rep.places[1].failing {
+			if rep.r == nil || rep.r.Ready(w.now.Add(rep.offset)) != nil {
 				continue
 			}
 			w.count.fetches++
 			party.keys, party.fetched = rep.places[i%2].shown, w.now
+			party.expires = w.now.Add(rep.r.View().Ring().Policy.MaxAgeLimit())
 			break
 		}
 	}

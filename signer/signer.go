@@ -139,7 +139,7 @@ func CheckClaims(claims string, signer rotation.Signer, now time.Time) error {
 	case c.Expiry == nil:
 		return &ClaimsError{"exp is missing: a token that never expires would outlive its key"}
 	case math.IsNaN(*c.Expiry) || *c.Expiry > float64(now.Add(signer.MaxTokenLifetime).UnixNano())/1e9:
-		return &ClaimsError{fmt.Sprintf("exp is more than %v away, the longest token lifetime (hint: --max-token-lifetime sets it)", signer.MaxTokenLifetime)}
+		return &ClaimsError{fmt.Sprintf("exp is more than %v away, the longest token lifetime (hint: --max-token-lifetime sets it, and kube-apiserver must be restarted after it was shortened)", signer.MaxTokenLifetime)}
 	}
 	return nil
 }

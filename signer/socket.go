@@ -17,7 +17,10 @@ import (
 // can reach it. A socket file that nobody listens on any more is removed; one
 // that somebody does, and a file of another kind, is an error.
 func Listen(ctx context.Context, path string) (net.Listener, error) {
-	if !strings.HasPrefix(path, "@") {
+	switch {
+	case path == "@":
+		return nil, errors.New("signer socket @: an abstract socket needs a name, like @oidc-provider")
+	case !strings.HasPrefix(path, "@"):
 		if err := removeStale(ctx, path); err != nil {
 			return nil, fmt.Errorf("signer socket %s: %w", path, err)
 		}
@@ -25,7 +28,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: restrictMode}
 	l, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("signer socket: %w", err)
+		return nil, fmt.Errorf("signer socket: %w (hint: its directory must exist, and the path have at most 107 bytes)", err)
 	}
 	if !strings.HasPrefix(path, "@") {
 		if err := os.Chmod(path, 0o600); err != nil {

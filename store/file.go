@@ -51,27 +51,30 @@ func (f *File) read() ([]byte, rotation.Version, error) {
 		}
 		return nil, "", err
 	}
-	file, err := os.Open(filepath.Join(f.dir, ringFile))
-	if errors.Is(err, fs.ErrNotExist) {
+	path := filepath.Join(f.dir, ringFile)
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, "", nil
+	case err != nil:
+		return nil, "", err
+	case !info.Mode().IsRegular():
+		return nil, "", fmt.Errorf("%s is not a regular file", path) // opening it could take for ever
 	}
+	if err := checkMode(info, path, "600"); err != nil {
+		return nil, "", err
+	}
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, "", err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := checkMode(info, file.Name(), "600"); err != nil {
-		return nil, "", err
-	}
 	data, err := io.ReadAll(io.LimitReader(file, maxRing+1))
 	if err != nil {
 		return nil, "", err
 	}
 	if len(data) > maxRing {
-		return nil, "", fmt.Errorf("%s is larger than %d MiB: that is no ring", file.Name(), maxRing>>20)
+		return nil, "", fmt.Errorf("%s is larger than %d MiB: that is no ring", path, maxRing>>20)
 	}
 	return data, versionOf(data), nil
 }
@@ -98,10 +101,7 @@ func checkMode(info fs.FileInfo, path, want string) error {
 // Swap implements [rotation.Store].
 func (f *File) Swap(ctx context.Context, data []byte, old rotation.Version) error {
 	if old == "" {
-		if err := os.MkdirAll(f.dir, 0o700); err != nil {
-			return err
-		}
-		if err := syncDir(filepath.Dir(f.dir)); err != nil {
+		if err := f.makeDir(); err != nil {
 			return err
 		}
 	}
@@ -111,9 +111,9 @@ func (f *File) Swap(ctx context.Context, data []byte, old rotation.Version) erro
 	case err != nil:
 		return err
 	}
-	lock := flock.New(filepath.Join(f.dir, lockFile), flock.SetPermissions(0o600))
-	if _, err := lock.TryLockContext(ctx, 5*time.Millisecond); err != nil {
-		return fmt.Errorf("locking %s: %w", lock.Path(), err)
+	lock, err := f.lock(ctx)
+	if err != nil {
+		return err
 	}
 	defer lock.Close()
 
@@ -126,12 +126,44 @@ func (f *File) Swap(ctx context.Context, data []byte, old rotation.Version) erro
 	return f.replace(data)
 }
 
+func (f *File) makeDir() error {
+	if _, err := os.Stat(f.dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(f.dir))
+}
+
+// lockTimeout is far more than any writer holds the lock that is not stopped.
+const lockTimeout = 10 * time.Second
+
+func (f *File) lock(ctx context.Context) (*flock.Flock, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	lock := flock.New(filepath.Join(f.dir, lockFile), flock.SetPermissions(0o600))
+	if _, err := lock.TryLockContext(ctx, 5*time.Millisecond); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("another process holds %s (hint: `fuser %s` tells which)", lock.Path(), lock.Path())
+		}
+		return nil, fmt.Errorf("locking %s: %w", lock.Path(), err)
+	}
+	if err := giveToOwner(lock.Path(), f.dir); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
+}
+
 // replace writes data beside the ring and puts it in its place. The directory
 // is synced as well: the new name must survive a power failure before anybody
 // acts on it.
 func (f *File) replace(data []byte) error {
 	path := filepath.Join(f.dir, newFile)
 	err := writeSynced(path, data)
+	if err == nil {
+		err = giveToOwner(path, f.dir)
+	}
 	if err == nil {
 		err = os.Rename(path, filepath.Join(f.dir, ringFile))
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // A Certificate is a TLS certificate and its key from two PEM files, which
@@ -16,6 +18,7 @@ import (
 type Certificate struct {
 	certFile, keyFile string
 	current           atomic.Pointer[tls.Certificate]
+	failing           atomic.Pointer[error] // why the files cannot be used, nil if they can
 
 	// The contents that current is made of belong to the watching goroutine.
 	certPEM, keyPEM []byte
@@ -35,21 +38,27 @@ func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 func (c *Certificate) Watch(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	failing := ""
+	warned := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		switch changed, err := c.reload(); {
+		changed, err := c.reload()
+		if err == nil && time.Now().After(c.NotAfter()) {
+			err = fmt.Errorf("TLS certificate %s expired at %s", c.certFile, c.NotAfter().UTC().Format(time.RFC3339))
+		}
+		switch {
 		case err == nil:
-			failing = ""
+			c.failing.Store(nil)
+			warned = ""
 			if changed {
 				log.Info("picked up a new TLS certificate", "file", c.certFile, "expires", c.current.Load().Leaf.NotAfter)
 			}
-		case err.Error() != failing:
-			failing = err.Error()
+		case err.Error() != warned:
+			c.failing.Store(&err)
+			warned = err.Error()
 			log.Error("the TLS certificate cannot be renewed; the old one goes on", "err", err)
 		}
 	}
@@ -64,16 +73,46 @@ func (c *Certificate) reload() (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("TLS key: %w", err)
 	}
-	if bytes.Equal(certPEM, c.certPEM) && bytes.Equal(keyPEM, c.keyPEM) {
+	known := c.current.Load()
+	if known != nil && bytes.Equal(certPEM, c.certPEM) && bytes.Equal(keyPEM, c.keyPEM) {
 		return false, nil
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return false, fmt.Errorf("TLS certificate %s with key %s: %w", c.certFile, c.keyFile, err)
 	}
+	if now := time.Now(); known != nil && now.After(pair.Leaf.NotAfter) && now.Before(known.Leaf.NotAfter) {
+		return false, fmt.Errorf("TLS certificate %s expired at %s", c.certFile, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
 	c.certPEM, c.keyPEM = certPEM, keyPEM
 	c.current.Store(&pair)
 	return true, nil
+}
+
+// NotAfter is when the certificate in use expires.
+func (c *Certificate) NotAfter() time.Time { return c.current.Load().Leaf.NotAfter }
+
+// Check is the readiness check of the certificate. It is advisory: a relying
+// party that cannot connect finds the other replicas no better.
+func (c *Certificate) Check() Check {
+	return Check{Name: "certificate", Advisory: true, Run: func() (string, error) {
+		expiry := c.NotAfter().UTC().Format(time.RFC3339)
+		if time.Now().After(c.NotAfter()) {
+			return "", fmt.Errorf("expired at %s (hint: replace %s)", expiry, c.certFile)
+		}
+		if failure := c.failing.Load(); failure != nil {
+			return "", fmt.Errorf("expires at %s, and cannot be renewed: %w", expiry, *failure)
+		}
+		return "expires at " + expiry, nil
+	}}
+}
+
+// Metric is the time at which the certificate in use expires.
+func (c *Certificate) Metric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "oidc_provider_tls_not_after_timestamp_seconds",
+		Help: "When the TLS certificate expires.",
+	}, func() float64 { return float64(c.NotAfter().Unix()) })
 }
 
 func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {

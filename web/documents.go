@@ -32,17 +32,8 @@ type DocumentsConfig struct {
 	// JWKSMaxAge and DiscoveryMaxAge become max-age, in whole seconds, of the
 	// key set and of the metadata. Defaults 5m and 1h. A longer one lets
 	// fewer requests through and new keys become known later; never is it
-	// longer than [MaxAgeLimit] says.
+	// longer than [rotation.Policy.MaxAgeLimit].
 	JWKSMaxAge, DiscoveryMaxAge time.Duration
-}
-
-// MaxAgeLimit is the longest max-age under which every cache that keeps to it
-// has expired before a key signs that it cannot hold, whatever clock the
-// signer goes by: PublishAhead less the skew, and half of PublishAhead where
-// the skew would leave less than that.
-func MaxAgeLimit(p rotation.Policy) time.Duration {
-	ahead, skew := time.Duration(p.PublishAhead), time.Duration(p.ClockSkew)
-	return max(ahead-skew, ahead/2)
 }
 
 // NewDocuments has nothing to show until something is published.
@@ -77,7 +68,7 @@ func (d *Documents) Publish(_ context.Context, v *rotation.View) error {
 	if err != nil {
 		return err
 	}
-	limit := MaxAgeLimit(v.Ring().Policy)
+	limit := v.Ring().Policy.MaxAgeLimit()
 	documents := make(map[string]*document)
 	place := func(doc *document, paths []string) {
 		for _, path := range paths {

@@ -195,9 +195,9 @@ func TestMaxAgeStaysBelowPublishAhead(t *testing.T) {
 		jwks, conf  string
 	}{
 		{24 * time.Hour, 10 * time.Minute, "300", "3600"},
-		{time.Hour, 10 * time.Minute, "300", "3000"},
-		{3 * time.Second, time.Second, "2", "2"},
-		{10 * time.Second, 10 * time.Minute, "5", "5"},
+		{time.Hour, 10 * time.Minute, "300", "1200"},
+		{6 * time.Second, time.Second, "2", "2"},
+		{20 * time.Second, 10 * time.Minute, "5", "5"},
 	} {
 		docs := newDocuments(t, "https://oidc.example.com", rotation.Policy{
 			PublishAhead: rotation.Duration(tt.ahead), ClockSkew: rotation.Duration(tt.skew),

@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -56,7 +55,8 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, cert *Certificat
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.Shutdown(drain); err != nil {
-		return errors.Join(fmt.Errorf("closing %s: %w", l.Addr(), err), s.Close())
+		log.Warn("closing connections whose requests do not end", "listen", l.Addr().String(), "err", err)
+		s.Close()
 	}
 	return nil
 }

@@ -34,7 +34,9 @@ func (v *verifier) explain(ctx context.Context, token string, err error) error {
 	if !slices.Contains(payload.Audience, v.audience) {
 		add("wrong audience: want %q, the token is for %q", v.audience, []string(payload.Audience))
 	}
-	if exp := payload.Expiry.time(); exp.Before(now) {
+	if exp := payload.Expiry.time(); payload.Expiry == 0 {
+		add("it never expires: exp is missing")
+	} else if exp.Before(now) {
 		add("expired since %s, %v ago", formatTime(exp), now.Sub(exp).Round(time.Second))
 	}
 	if nbf := payload.NotBefore.time(); nbf.After(now.Add(5 * time.Minute)) {
@@ -139,10 +141,10 @@ func parseToken(token string) (header joseHeader, payload unverifiedClaims, err 
 		return header, payload, fmt.Errorf("it has %d parts between dots, want 3", len(segments))
 	}
 	for i, v := range []any{&header, &payload} {
-		name := []string{"header", "claims"}[i]
+		name := []string{"first part (the header)", "second part (the claims)"}[i]
 		raw, err := base64.RawURLEncoding.DecodeString(segments[i])
 		if err != nil {
-			return header, payload, fmt.Errorf("the %s are not base64url", name)
+			return header, payload, fmt.Errorf("the %s is not base64url", name)
 		}
 		if err := json.Unmarshal(raw, v); err != nil {
 			return header, payload, fmt.Errorf("the %s cannot be read: %w", name, err)

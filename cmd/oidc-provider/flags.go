@@ -29,6 +29,8 @@ func (s *storeFlag) add(flags *pflag.FlagSet) {
 
 func (s *storeFlag) open() (rotation.Store, error) { return store.Open(s.spec) }
 
+var policyFlagNames = []string{"schedule", "algorithm", "rsa-bits", "publish-ahead", "max-token-lifetime", "clock-skew"}
+
 // policyFlags are the flags that make up a rotation.Policy.
 type policyFlags struct {
 	schedule, algorithm                  string
@@ -69,6 +71,9 @@ func (p *policyFlags) policy(flags *pflag.FlagSet) (rotation.Policy, error) {
 			return set, fmt.Errorf("--%s must be more than 0", name)
 		}
 		apply()
+	}
+	if flags.Changed("rsa-bits") && flags.Changed("algorithm") && set.Algorithm != jose.RS256 {
+		return set, fmt.Errorf("--rsa-bits goes with RS256, not with %s", set.Algorithm)
 	}
 	return set, set.Validate()
 }

@@ -60,7 +60,7 @@ is for the keys of legacy Secret tokens.`,
 				}
 				r, err = importSigning(cmd, s, private[0], lifetime, issuer, &policy)
 			case len(private) == 0:
-				r, err = importVerifying(cmd, s, public, exclude)
+				r, err = importVerifying(cmd, s, public, issuer, exclude)
 			default:
 				return fmt.Errorf("%s holds %d private and %d public keys: want one private key, or public keys only", args[0], len(private), len(public))
 			}
@@ -137,9 +137,19 @@ func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, l
 	return r, rotation.Create(cmd.Context(), s, r)
 }
 
-func importVerifying(cmd *cobra.Command, s rotation.Store, keys []jwks.PublicKey, exclude bool) (*rotation.Ring, error) {
+func importVerifying(cmd *cobra.Command, s rotation.Store, keys []jwks.PublicKey, issuer string, exclude bool) (*rotation.Ring, error) {
+	for _, name := range policyFlagNames {
+		if cmd.Flags().Changed(name) {
+			return nil, fmt.Errorf("--%s is for beginning a ring, and a public key does not begin one", name)
+		}
+	}
 	return rotation.Update(cmd.Context(), s, func(r *rotation.Ring) (*rotation.Ring, error) {
 		var err error
+		if issuer != "" {
+			if err := r.CheckIssuer(issuer); err != nil {
+				return r, err
+			}
+		}
 		for _, key := range keys {
 			if r, err = rotation.ImportVerifying(r, key, exclude, time.Now()); err != nil {
 				return r, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -50,6 +51,9 @@ func newRing(cmd *cobra.Command, rawIssuer string, flags *policyFlags) (*rotatio
 	policy, err := flags.policy(cmd.Flags())
 	if err != nil {
 		return nil, err
+	}
+	if rawIssuer == "" {
+		return nil, errors.New("--issuer is required: the URL that kube-apiserver has as --service-account-issuer, like https://oidc.example.com")
 	}
 	issuer, err := parseIssuer(cmd, rawIssuer)
 	if err != nil {

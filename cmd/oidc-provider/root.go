@@ -25,10 +25,12 @@ OIDC_PROVIDER_MAX_TOKEN_LIFETIME. A flag on the command line wins.`,
 
   # Make a token and verify it as a relying party would
   oidc-provider token --audience demo | oidc-provider verify --issuer http://localhost:8080 --audience demo -`,
-		Args:              cobra.NoArgs,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd.Flags()) },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			warnOfUnknownVariables(cmd)
+			return setFromEnvironment(cmd.Flags())
+		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (hint: see `%s --help`)", err, cmd.CommandPath())
@@ -37,13 +39,22 @@ OIDC_PROVIDER_MAX_TOKEN_LIFETIME. A flag on the command line wins.`,
 	return root
 }
 
+const variablePrefix = "OIDC_PROVIDER_"
+
+func variable(f *pflag.Flag) string {
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+}
+
+// notFromEnvironment are flags that somebody must type each time.
+func notFromEnvironment(f *pflag.Flag) bool { return f.Name == "help" || f.Name == "force" }
+
 // setFromEnvironment gives every flag that is not on the command line the
 // value of its variable. An empty variable counts as none.
 func setFromEnvironment(flags *pflag.FlagSet) (err error) {
 	flags.VisitAll(func(f *pflag.Flag) {
-		name := "OIDC_PROVIDER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		name := variable(f)
 		value := os.Getenv(name)
-		if f.Changed || value == "" || f.Name == "help" || err != nil {
+		if f.Changed || value == "" || notFromEnvironment(f) || err != nil {
 			return
 		}
 		if e := flags.Set(f.Name, value); e != nil {
@@ -51,4 +62,27 @@ func setFromEnvironment(flags *pflag.FlagSet) (err error) {
 		}
 	})
 	return err
+}
+
+// warnOfUnknownVariables names variables that look like ours and set nothing:
+// a slip of the pen should not go unnoticed.
+func warnOfUnknownVariables(cmd *cobra.Command) {
+	known := make(map[string]bool)
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if !notFromEnvironment(f) {
+				known[variable(f)] = true
+			}
+		})
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(cmd.Root())
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, variablePrefix) && !known[name] {
+			warn(cmd, "the environment variable %s sets no flag", name)
+		}
+	}
 }

@@ -90,6 +90,8 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	cmd.SetContext(ctx)
 
 	// The live heap is below a megabyte. Collecting garbage less often costs
 	// some more and makes room for requests.
@@ -102,7 +104,7 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	if err := s.bind(ctx, o); err != nil {
 		return err
 	}
-	store, created, err := o.openStore(cmd, issuer, policy)
+	store, created, err := o.openStore(cmd, issuer, policy, log)
 	if err != nil {
 		return err
 	}
@@ -121,9 +123,9 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	log.Info("serving", "issuer", issuer.String(), "listen", s.public.Addr().String(), "admin", s.admin.Addr().String(),
 		"signer", o.signerSocket, "store", o.store.spec, "ring", ring)
 	if o.logFormat == "text" {
-		o.welcome(cmd.OutOrStdout(), issuer, ring, created)
+		o.welcome(cmd.OutOrStdout(), issuer, s.admin.Addr().String(), ring, created)
 	}
-	return s.run(ctx, stop, o.refreshHint)
+	return s.run(ctx, o.refreshHint)
 }
 
 // check refuses flags that make no sense before anything is touched.
@@ -144,6 +146,9 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Is
 	case o.shutdownDelay < 0:
 		return issuer, policy, errors.New("--shutdown-delay must not be negative")
 	}
+	if strings.HasPrefix(o.signerSocket, "@") {
+		log.Warn("an abstract socket has no mode: everybody in this network namespace can have tokens signed", "socket", o.signerSocket)
+	}
 	if u := issuer.URL(); u.Scheme == "http" && !cmd.Flags().Changed("issuer") && cmd.Flags().Changed("listen") {
 		if _, port, err := net.SplitHostPort(o.listen); err == nil && port != u.Port() {
 			log.Warn("the documents are served on another port than the issuer names (hint: set --issuer)", "issuer", o.issuer, "listen", o.listen)
@@ -159,7 +164,7 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Is
 
 // openStore opens the store, and makes keys in it only where nobody has named
 // it: in the default place.
-func (o *serveOptions) openStore(cmd *cobra.Command, issuer discovery.Issuer, policy rotation.Policy) (rotation.Store, bool, error) {
+func (o *serveOptions) openStore(cmd *cobra.Command, issuer discovery.Issuer, policy rotation.Policy, log *slog.Logger) (rotation.Store, bool, error) {
 	store, err := o.store.open()
 	if err != nil {
 		return nil, false, err
@@ -178,6 +183,7 @@ func (o *serveOptions) openStore(cmd *cobra.Command, issuer discovery.Issuer, po
 	if err != nil {
 		return nil, false, err
 	}
+	log.Info("made the first keys of the issuer", "store", o.store.spec, "issuer", issuer.String())
 	return store, true, rotation.Create(cmd.Context(), store, r)
 }
 
@@ -209,6 +215,12 @@ func bringPolicy(ctx context.Context, store rotation.Store, issuer discovery.Iss
 		log.Error("the policy could not be written; the one in the ring stays in force", "err", err)
 	case before != after:
 		log.Info("changed the policy of the ring", "from", before, "to", after)
+		if signs && after.MaxTokenLifetime < before.MaxTokenLifetime {
+			log.Warn("max-token-lifetime is shorter now: restart every kube-apiserver, which asks for it only when it starts, or its requests for longer tokens are refused", "maxTokenLifetime", after.MaxTokenLifetime)
+		}
+		if after.PublishAhead < before.PublishAhead {
+			log.Info("publish-ahead is shorter now, from the key after the next: caches may hold what was published under the longer one", "publishAhead", after.PublishAhead)
+		}
 		if before.Algorithm != after.Algorithm || before.RSABits != after.RSABits {
 			log.Info("the next key is published already: new keys after it follow the new policy", "algorithm", after.Algorithm, "rsaBits", after.RSABits)
 		}
@@ -220,7 +232,7 @@ func (o *serveOptions) warnOfRing(r *rotation.Ring, log *slog.Logger) {
 	for _, w := range r.Policy.Warnings() {
 		log.Warn(w)
 	}
-	if limit := web.MaxAgeLimit(r.Policy); o.jwksMaxAge > limit || o.discoveryMaxAge > limit {
+	if limit := r.Policy.MaxAgeLimit(); o.jwksMaxAge > limit || o.discoveryMaxAge > limit {
 		log.Warn("max-age is lowered: caches must expire before a key signs that they do not hold", "limit", limit, "publishAhead", r.Policy.PublishAhead, "clockSkew", r.Policy.ClockSkew)
 	}
 }

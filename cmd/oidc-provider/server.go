@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,8 +54,11 @@ func (s *server) bind(ctx context.Context, o *serveOptions) (err error) {
 func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("--%s: %w (hint: is something else running there? name another address with --%s)", flag, err, flag)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("--%s: %w (hint: something else runs there; name another address with --%s)", flag, err, flag)
+	case err != nil:
+		return nil, fmt.Errorf("--%s: %w (hint: an address looks like 127.0.0.1:8080 or :8080)", flag, err)
 	}
 	return l, nil
 }
@@ -70,9 +74,8 @@ func (s *server) closeListeners() {
 
 // run serves until ctx is done, and then stops in the order that lets nobody
 // down: readiness goes first, then, after the delay, the documents and the
-// signer, and last the address that tells how it went. stop restores signals,
-// so that a second one ends the process at once.
-func (s *server) run(ctx context.Context, stop func(), refreshHint time.Duration) error {
+// signer, and last the address that tells how it went.
+func (s *server) run(ctx context.Context, refreshHint time.Duration) error {
 	// Whatever fails ends the rest.
 	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	serving, endServing := context.WithCancel(failed)
@@ -81,6 +84,9 @@ func (s *server) run(ctx context.Context, stop func(), refreshHint time.Duration
 	defer endAdmin()
 
 	s.metrics.MustRegister(web.Rotation{Rotator: s.rotator})
+	if s.cert != nil {
+		s.metrics.MustRegister(s.cert.Metric())
+	}
 	public, admin := web.Public(s.docs, s.metrics, s.log), web.Admin(s.checks(), s.metrics, s.log)
 	g.Go(func() error { return web.Serve(adminServing, s.admin, admin, nil, s.log) })
 	g.Go(func() error {
@@ -104,7 +110,6 @@ func (s *server) run(ctx context.Context, stop func(), refreshHint time.Duration
 			return nil
 		case <-ctx.Done():
 		}
-		stop()
 		s.stopping.Store(true)
 		s.log.Info("stopping: not ready any more; a second signal stops at once", "delay", s.delay)
 		select {
@@ -123,7 +128,7 @@ func (s *server) run(ctx context.Context, stop func(), refreshHint time.Duration
 
 // checks are what /readyz looks at.
 func (s *server) checks() []web.Check {
-	return []web.Check{
+	checks := []web.Check{
 		{Name: "shutdown", Run: func() (string, error) {
 			if s.stopping.Load() {
 				return "", errors.New("the process is stopping")
@@ -132,6 +137,9 @@ func (s *server) checks() []web.Check {
 		}},
 		{Name: "keys", Run: func() (string, error) {
 			now := time.Now()
+			if err := s.rotator.Ready(now); err != nil {
+				return "", err
+			}
 			signs, err := s.rotator.Signer(now)
 			if err != nil {
 				return "", err
@@ -151,4 +159,8 @@ func (s *server) checks() []web.Check {
 			return fmt.Sprintf("%s signs from %s", standby.KeyID, formatTime(standby.SignFrom)), nil
 		}},
 	}
+	if s.cert != nil {
+		checks = append(checks, s.cert.Check())
+	}
+	return checks
 }

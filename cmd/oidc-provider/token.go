@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -49,8 +51,8 @@ this to try a relying party out, and kube-apiserver for everything else.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), token)
-			return nil
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
+			return err
 		},
 	}
 	store.add(cmd.Flags())
@@ -101,8 +103,10 @@ func (t tokenRequest) sign(signer rotation.Signer, now time.Time) (string, error
 	switch {
 	case t.duration <= 0 || t.duration > signer.MaxTokenLifetime:
 		return "", fmt.Errorf("--duration %v: want more than 0 and at most %v, the ring's max-token-lifetime", t.duration, signer.MaxTokenLifetime)
-	case t.namespace == "" || t.serviceAccount == "":
-		return "", errors.New("--namespace and --service-account must not be empty")
+	case slices.Contains(t.audiences, ""):
+		return "", errors.New("--audience must not be empty: a token for everybody is a token for an attacker")
+	case t.namespace == "" || t.serviceAccount == "" || strings.ContainsAny(t.namespace+t.serviceAccount, ":/ "):
+		return "", fmt.Errorf("--namespace %q and --service-account %q must be names of Kubernetes objects", t.namespace, t.serviceAccount)
 	case t.node != "" && t.pod == "":
 		return "", errors.New("--node goes with --pod")
 	}

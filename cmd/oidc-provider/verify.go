@@ -87,7 +87,7 @@ func readToken(stdin io.Reader, args []string) (string, error) {
 		}
 		token = string(data)
 	}
-	token = strings.TrimSpace(token)
+	token = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(token), "Bearer "))
 	switch {
 	case token == "":
 		return "", errors.New("there is no token (hint: give it as an argument or on standard input)")

@@ -13,7 +13,7 @@ import (
 
 // welcome tells a person who has started the server what there is now and what
 // to try next.
-func (o *serveOptions) welcome(w io.Writer, issuer discovery.Issuer, r *rotation.Ring, created bool) {
+func (o *serveOptions) welcome(w io.Writer, issuer discovery.Issuer, admin string, r *rotation.Ring, created bool) {
 	keys := o.store.spec
 	if created {
 		keys += "  (made just now)"
@@ -26,6 +26,9 @@ func (o *serveOptions) welcome(w io.Writer, issuer discovery.Issuer, r *rotation
 	store := ""
 	if o.store.spec != defaultStore {
 		store = " --store " + o.store.spec
+		if strings.ContainsAny(o.store.spec, " '\"$\\") {
+			store = " --store '" + strings.ReplaceAll(o.store.spec, "'", `'\''`) + "'"
+		}
 	}
 	fmt.Fprintf(w, `
 Serving the issuer %s
@@ -41,7 +44,7 @@ Try it, in another terminal:
   %s token%s --audience demo |
     %s verify --issuer %s --audience demo -
 
-`, issuer, issuer.ConfigurationURL(), issuer.JWKSURI(), o.adminListen, keys, next, program(), store, program(), issuer)
+`, issuer, issuer.ConfigurationURL(), issuer.JWKSURI(), admin, keys, next, program(), store, program(), issuer)
 }
 
 // roughly is a duration as people say it.
