@@ -36,20 +36,14 @@ func TestBoundToPod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The API server remembers a "yes" for ten seconds.
-	eventually(t, "TokenReview says no", 30*time.Second, func() error {
-		err := c.review(t.Context(), token, audience)
-		if errors.Is(err, errNotAuthenticated) {
-			return nil
-		}
-		return errors.Join(errors.New("no refusal yet"), err)
-	})
+	c.awaitNo(t, token)
 
 	checkBinding(t, d, token, pod)
 	if _, err := p.verify(t.Context(), token, audience); err != nil {
 		t.Errorf("after the Pod was deleted: %v", err)
 	}
 	checkExpiry(t, d, token)
+	p.stop()
 }
 
 // checkBinding verifies the token with go-oidc, and that it names its Pod.

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -36,7 +35,8 @@ func TestKilledAtRandom(t *testing.T) {
 	client := persistentClient(lab.ca.client(), &refusals)
 	d := discover(t, p.issuer, client)
 	caches, _ := d.caching(t, 3, p.policy.maxAge)
-	tr := &traffic{t: t, cluster: c, patience: recovery, parties: append(caches, d.remote(), patient(c.reviewer()))}
+	reviewer := &patientReviewer{cluster: c, accepted: make(map[string]bool)}
+	tr := &traffic{t: t, cluster: c, patience: recovery, parties: append(caches, d.remote(), reviewer.party())}
 	watch := watchKeys(t, client, p.jwksURL())
 	tr.start()
 
@@ -54,7 +54,9 @@ func TestKilledAtRandom(t *testing.T) {
 	tr.report()
 	watch.report()
 	t.Logf("relying parties met a closed port %d times", refusals.Load())
+	reviewer.report(t)
 	checkAfterKills(t, p, c, tr, watch)
+	p.stop()
 }
 
 // crash waits for the n-th moment, kills the provider and starts it again. One
@@ -147,14 +149,4 @@ func seed(t *testing.T) uint64 {
 	}
 	t.Logf("E2E_SEED=%d", n)
 	return n
-}
-
-// patient gives a relying party time for its own connection to the provider: the
-// API server may meet a token of a key that it has not heard of during an outage.
-func patient(party relyingParty) relyingParty {
-	verify := party.verify
-	party.verify = func(ctx context.Context, token string) error {
-		return persist(ctx, recovery, func() error { return verify(ctx, token) })
-	}
-	return party
 }

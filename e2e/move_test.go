@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -40,16 +39,10 @@ func TestMoveCluster(t *testing.T) {
 		_, err := p.run(t.Context(), "", "keys", "rotate", "--store", p.store)
 		return err
 	})
-	var rotated string
-	eventually(t, "a token of another key", recovery, func() error {
-		rotated = c.mustToken(t, audience)
-		if mustHeader(t, rotated).KeyID == kid {
-			return fmt.Errorf("%s signs still", kid)
-		}
-		return nil
-	})
+	rotated := c.awaitHandOver(t, kid, recovery)
 	checkTokens(t, c, d, "issued after a rotation", []string{rotated})
 	checkTokens(t, c, discover(t, p.issuer, lab.ca.client()), "issued before the move, after a rotation", append(old, moved))
+	p.stop()
 }
 
 // checkTokens verifies with go-oidc and with TokenReview.

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"io"
+	"os"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -13,6 +15,9 @@ type child struct {
 	name string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended
+
+	logPath string
+	logFrom int64 // what comes before is from earlier processes of that name
 }
 
 func (l *lab) startChild(name, binary string, args ...string) *child {
@@ -20,7 +25,14 @@ func (l *lab) startChild(name, binary string, args ...string) *child {
 	log := l.logFile(name)
 	defer log.Close()
 
-	c := &child{t: l.t, name: name, cmd: exec.Command(binary, args...), done: make(chan struct{})}
+	from, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	c := &child{
+		t: l.t, name: name, cmd: exec.Command(binary, args...), done: make(chan struct{}),
+		logPath: log.Name(), logFrom: from,
+	}
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	c.cmd.SysProcAttr = dieWithParent()
 	if err := c.cmd.Start(); err != nil {
@@ -40,7 +52,8 @@ func (c *child) kill() {
 	<-c.done
 }
 
-// stop asks the process to end, and fails the test if it needs to be killed.
+// stop asks the process to end, and fails the test if it needs to be killed or
+// has anything to complain about.
 func (c *child) stop(within time.Duration) {
 	c.t.Helper()
 	if c.ended() {
@@ -52,10 +65,23 @@ func (c *child) stop(within time.Duration) {
 	}
 	select {
 	case <-c.done:
+		if !c.cmd.ProcessState.Success() {
+			c.t.Errorf("%s ended with %s after SIGTERM, want exit status 0", c.name, c.cmd.ProcessState)
+		}
 	case <-time.After(within):
 		c.t.Errorf("%s did not stop within %s of SIGTERM", c.name, within)
 		c.kill()
 	}
+}
+
+// output is what this process has logged so far.
+func (c *child) output() []byte {
+	c.t.Helper()
+	data, err := os.ReadFile(c.logPath)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return data[c.logFrom:]
 }
 
 func (c *child) ended() bool {

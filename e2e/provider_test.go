@@ -17,12 +17,13 @@ type policy struct {
 	schedule  string
 	algorithm string
 	// Relying parties keep the JWKS for maxAge; a key is published for
-	// publishAhead before it signs, so maxAge must be the shorter one.
+	// publishAhead before it signs. The program grants caches half of that time
+	// less the clock skew, and no more.
 	publishAhead, maxAge time.Duration
 }
 
 // calm never rotates while a test runs, but could be told to within seconds.
-var calm = policy{schedule: "@every 720h", algorithm: "RS256", publishAhead: 3 * time.Second, maxAge: 2 * time.Second}
+var calm = policy{schedule: "@every 720h", algorithm: "RS256", publishAhead: 5 * time.Second, maxAge: 2 * time.Second}
 
 // flags are those that both `keys init` and `serve` take.
 func (p policy) flags() []string {
@@ -31,7 +32,7 @@ func (p policy) flags() []string {
 		"--algorithm", p.algorithm,
 		"--publish-ahead", p.publishAhead.String(),
 		"--max-token-lifetime", shortest.String(),
-		"--clock-skew", "1s",
+		"--clock-skew", "500ms",
 	}
 }
 
@@ -143,10 +144,11 @@ func (p *provider) verify(ctx context.Context, token, audience string) (map[stri
 	return claims, nil
 }
 
-// refused says whether a command ended with exit status 1.
-func refused(err error) bool {
+// refusedFor says whether a command ended with exit status 1 and gave this
+// reason before any other.
+func refusedFor(err error, reason string) bool {
 	var exit *exec.ExitError
-	return errors.As(err, &exit) && exit.ExitCode() == 1
+	return errors.As(err, &exit) && exit.ExitCode() == 1 && strings.Contains(err.Error(), "\nError: "+reason+":")
 }
 
 // A ringKey is one line of `keys list`.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -41,6 +42,12 @@ func discover(t *testing.T, issuer string, client *http.Client) discovered {
 // verifyWith checks a token under a go-oidc configuration and returns it.
 func (d discovered) verifyWith(config *oidc.Config, token string) (*oidc.IDToken, error) {
 	return d.VerifierContext(d.ctx, config).Verify(d.ctx, token)
+}
+
+// badSignature says whether go-oidc has asked for the keys, got them, and found
+// none that made the signature.
+func badSignature(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "failed to verify id token signature")
 }
 
 // remote is go-oidc as its documentation shows it: it keeps keys for ever and

@@ -74,6 +74,33 @@ func (c *cluster) review(ctx context.Context, token, audience string) error {
 // errNotAuthenticated is the API server's "no", as against no answer at all.
 var errNotAuthenticated = errors.New("TokenReview: not authenticated")
 
+// awaitNo waits for the API server to reject a token that it may have accepted
+// just now: it remembers a "yes" for ten seconds.
+func (c *cluster) awaitNo(t *testing.T, token string) {
+	t.Helper()
+	eventually(t, "TokenReview says no", 20*time.Second, func() error {
+		err := c.review(t.Context(), token, audience)
+		if errors.Is(err, errNotAuthenticated) {
+			return nil
+		}
+		return errors.Join(errors.New("no refusal yet"), err)
+	})
+}
+
+// awaitHandOver returns the first token by another key than this one.
+func (c *cluster) awaitHandOver(t *testing.T, kid string, within time.Duration) string {
+	t.Helper()
+	var token string
+	eventually(t, "a token of another key", within, func() error {
+		token = c.mustToken(t, audience)
+		if mustHeader(t, token).KeyID == kid {
+			return fmt.Errorf("%s signs still", kid)
+		}
+		return nil
+	})
+	return token
+}
+
 // createPod makes a Pod on a Node, although no kubelet will ever run it: the
 // API server then puts both into the claims of a token bound to the Pod.
 func (c *cluster) createPod(t *testing.T, name string) *corev1.Pod {
@@ -129,6 +156,12 @@ func mustHeader(t *testing.T, token string) tokenHeader {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// withSignatureOf makes a token whose signature was made by a good key, over
+// another token.
+func withSignatureOf(token, other string) string {
+	return token[:strings.LastIndex(token, ".")] + other[strings.LastIndex(other, "."):]
 }
 
 func ignoreExists(err error) error {
