@@ -270,7 +270,7 @@ type TooEarlyError struct {
 
 func (e *TooEarlyError) Error() string {
 	if e.Confirmed.IsZero() {
-		return fmt.Sprintf("the publication of the next key %s is not confirmed yet (hint: is a server running on this store? --force rotates all the same)", e.KeyID)
+		return fmt.Sprintf("the publication of the next key %s is not confirmed yet (hint: is a server running on this store, and what does its log say? --force rotates all the same)", e.KeyID)
 	}
 	return fmt.Sprintf("the next key %s is published since %s and can sign from %s (hint: wait until then, or use --force)",
 		e.KeyID, e.Confirmed.Format(time.RFC3339), e.From.Format(time.RFC3339))
@@ -408,58 +408,4 @@ func SetPolicy(r *Ring, p Policy, now time.Time) (*Ring, error) {
 	}
 	next.Policy = p
 	return next, nil
-}
-
-// begin is the first step of every change: a copy of r, one generation on,
-// and the time at which the change happens.
-func (r *Ring) begin(now time.Time) (*Ring, time.Time) {
-	next := r.clone()
-	next.Generation++
-	next.Updated = r.At(now)
-	return next, next.Updated
-}
-
-// ensureStandby generates a key that will sign one day, if there is none. It
-// may move r.Keys: pointers into it are void.
-func (r *Ring) ensureStandby(now time.Time, generate Generate) error {
-	if r.Standby(now) != nil {
-		return nil
-	}
-	key, err := generate(r.Policy)
-	if err != nil {
-		return err
-	}
-	return r.add(key, now)
-}
-
-func (r *Ring) add(key *jwks.SigningKey, now time.Time) error {
-	der, err := key.PKCS8()
-	if err != nil {
-		return fmt.Errorf("encoding key %s: %w", key.KeyID(), err)
-	}
-	return r.append(Key{Private: der, signing: key, public: key.PublicKey}, now)
-}
-
-// append is the one way for a key into a ring.
-func (r *Ring) append(k Key, now time.Time) error {
-	kid := k.public.KeyID()
-	if r.find(kid) != nil {
-		return fmt.Errorf("key %s is in the ring already", kid)
-	}
-	if slices.Contains(r.Removed, kid) {
-		return fmt.Errorf("key %s was in the ring before and was removed: a key never comes back", kid)
-	}
-	k.KeyID, k.Algorithm, k.Public = kid, k.public.Algorithm(), k.public.PKIX()
-	k.Created, k.PublishAt = now, now
-	k.Retention = r.Policy.retention()
-	k.PublishAhead = r.Policy.PublishAhead
-	r.Keys = append(r.Keys, k)
-	return nil
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }

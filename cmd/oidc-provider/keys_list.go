@@ -66,7 +66,11 @@ type keyInfo struct {
 	SignUntil   *time.Time     `json:"signUntil"`
 	RemoveAt    *time.Time     `json:"removeAt"`
 	RevokedAt   *time.Time     `json:"revokedAt"`
-	Discovery   bool           `json:"inDiscovery"`
+	// Forced keys began to sign before they had been published for
+	// publish-ahead: the first of a ring, and those of emergencies.
+	Forced bool `json:"forced"`
+	// InDiscovery keys stand in the key set.
+	InDiscovery bool `json:"inDiscovery"`
 }
 
 func listKeys(r *rotation.Ring, at time.Time) []keyInfo {
@@ -83,7 +87,7 @@ func listKeys(r *rotation.Ring, at time.Time) []keyInfo {
 			KeyID: k.KeyID, Algorithm: string(k.Algorithm), Phase: k.Phase(at),
 			Created: open(k.Created), PublishAt: open(k.PublishAt), ConfirmedAt: open(k.ConfirmedAt),
 			SignFrom: open(k.SignFrom), SignUntil: open(k.SignUntil), RemoveAt: open(k.RemoveAt()), RevokedAt: open(k.RevokedAt),
-			Discovery: k.Published() && !k.ExcludeFromDiscovery,
+			Forced: k.Forced, InDiscovery: k.Published() && !k.ExcludeFromDiscovery,
 		})
 	}
 	return list
