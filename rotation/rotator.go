@@ -281,18 +281,17 @@ func (r *Rotator) publish(ctx context.Context, now time.Time) error {
 	if r.shown == v.ring {
 		return nil
 	}
-	r.published.Store(false)
 	var errs []error
 	for _, p := range r.cfg.Publishers {
 		if err := p.Publish(ctx, v); err != nil {
 			errs = append(errs, fmt.Errorf("publishing the key set: %w", err))
 		}
 	}
+	r.published.Store(len(errs) == 0)
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
 	r.shown = v.ring
-	r.published.Store(true)
 	if standby := v.ring.Standby(v.ring.At(now)); standby != nil {
 		r.confirmed = standby.KeyID
 	}

@@ -324,3 +324,56 @@ func TestIdleLoopDoesNotWrite(t *testing.T) {
 		}
 	})
 }
+
+func TestReadyTellsTheTruth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := running(t, 10*time.Minute)
+		ready := func() string {
+			if err := b.r.Ready(time.Now()); err != nil {
+				return err.Error()
+			}
+			return "ready"
+		}
+		time.Sleep(time.Hour)
+		if got := ready(); got != "ready" {
+			t.Errorf("in peace: %s", got)
+		}
+		b.store.fail(errors.New("connection refused"), nil)
+		time.Sleep(12*time.Hour - 20*time.Minute)
+		if got := ready(); got != "ready" {
+			t.Errorf("just under half of publish-ahead without the store: %s", got)
+		}
+		time.Sleep(30 * time.Minute)
+		if got := ready(); !strings.Contains(got, "last read 12h") {
+			t.Errorf("just over: %s", got)
+		}
+		b.store.fail(nil, nil)
+		time.Sleep(20 * time.Minute)
+		b.pub.fail(errors.New("the bucket is full"))
+		time.Sleep(720 * time.Hour) // over a hand-over, after which there is a new key to show
+		if got := ready(); !strings.Contains(got, "not the newest") {
+			t.Errorf("while the key set cannot be shown: %s", got)
+		}
+		b.pub.fail(nil)
+		time.Sleep(20 * time.Minute)
+		if got := ready(); got != "ready" {
+			t.Errorf("afterwards: %s", got)
+		}
+	})
+}
+
+// A publisher that failed is tried again also while the store is down.
+func TestPublishingGoesOnWithoutTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := running(t, 10*time.Minute)
+		b.pub.fail(errors.New("the bucket is full"))
+		time.Sleep(721 * time.Hour)
+		before := len(b.pub.keys())
+		b.store.fail(errors.New("connection refused"), nil)
+		b.pub.fail(nil)
+		time.Sleep(time.Hour)
+		if after := len(b.pub.keys()); after != before+1 {
+			t.Errorf("%d keys are shown, want the new one beside the %d", after, before)
+		}
+	})
+}
