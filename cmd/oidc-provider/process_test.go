@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -140,6 +139,6 @@ func (p *process) mustAnswer(after string) {
 		}
 	}
 	if p.t.Failed() {
-		p.t.Log(fmt.Sprintf("%.4000s", p.output()))
+		p.t.Logf("%.4000s", p.output())
 	}
 }
