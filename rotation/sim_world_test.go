@@ -224,7 +224,7 @@ func (w *world) generate(rotation.Policy) (*jwks.SigningKey, error) {
 func (w *world) decode(data []byte) *rotation.Ring {
 	r, err := rotation.Decode(data)
 	if err != nil {
-		w.t.Fatalf("a ring was written that cannot be read: %v", err)
+		w.t.Fatalf("invariant 1: a ring was written that cannot be used: %v", err)
 	}
 	return r
 }
@@ -232,7 +232,7 @@ func (w *world) decode(data []byte) *rotation.Ring {
 // persist is the moment at which a ring becomes the true one.
 func (w *world) persist(data []byte) {
 	if w.store.kept != nil {
-		w.t.Fatalf("unreadable data was replaced")
+		w.t.Fatalf("invariant 7: unreadable data was replaced")
 	}
 	next := w.decode(data)
 	if w.ring != nil {
