@@ -208,8 +208,8 @@ func (k *Key) check() (err error) {
 			return fmt.Errorf("the private key belongs to another public key")
 		}
 	}
-	if k.Retention < 0 || k.Retention > 2*maxDuration || k.PublishAhead < 0 || k.PublishAhead > maxDuration {
-		return fmt.Errorf("retention %v or publishAhead %v is out of bounds", k.Retention, k.PublishAhead)
+	if k.Retention <= 0 || k.Retention > 2*maxDuration || k.PublishAhead <= 0 || k.PublishAhead > maxDuration {
+		return fmt.Errorf("retention %v or publishAhead %v is missing or out of bounds", k.Retention, k.PublishAhead)
 	}
 	return nil
 }

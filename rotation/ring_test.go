@@ -87,6 +87,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"two sign", edit(func(_ map[string]any, k []any) { key(k, 1)["signFrom"] = key(k, 0)["signFrom"] }), "2 keys sign"},
 		{"overlap ahead", edit(func(_ map[string]any, k []any) { key(k, 1)["signFrom"] = "2027-01-01T00:00:00Z" }), "2 keys sign"},
 		{"excluded key signs", edit(func(_ map[string]any, k []any) { key(k, 0)["excludeFromDiscovery"] = true }), "must not be able to sign"},
+		{"no lead", edit(func(_ map[string]any, k []any) { delete(key(k, 1), "publishAhead") }), "out of bounds"},
+		{"no retention", edit(func(_ map[string]any, k []any) { delete(key(k, 0), "retention") }), "out of bounds"},
 		{"gap ahead", edit(func(_ map[string]any, k []any) { key(k, 0)["signUntil"] = "2027-01-01T00:00:00Z" }), "no key signs"},
 	} {
 		_, err := rotation.Decode(tt.data)

@@ -150,8 +150,9 @@ func (r *Rotator) tick(ctx context.Context, now time.Time) (again bool, err erro
 	defer cancel()
 	ring, err := r.load(ctx)
 	if err != nil {
-		if r.view.Load() != nil {
-			err = errors.Join(err, r.publish(ctx, now)) // what is known
+		if known := r.view.Load(); known != nil { // it goes on
+			r.logChanges(known.ring, now)
+			err = errors.Join(err, r.publish(ctx, now))
 		}
 		return false, err
 	}

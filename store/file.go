@@ -52,7 +52,7 @@ func (f *File) read() ([]byte, rotation.Version, error) {
 		return nil, "", err
 	}
 	path := filepath.Join(f.dir, ringFile)
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, "", nil
@@ -139,20 +139,38 @@ func (f *File) makeDir() error {
 // lockTimeout is far more than any writer holds the lock that is not stopped.
 const lockTimeout = 10 * time.Second
 
-func (f *File) lock(ctx context.Context) (*flock.Flock, error) {
-	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+func (f *File) lock(parent context.Context) (*flock.Flock, error) {
+	ctx, cancel := context.WithTimeout(parent, lockTimeout)
 	defer cancel()
-	lock := flock.New(filepath.Join(f.dir, lockFile), flock.SetPermissions(0o600))
+	path := filepath.Join(f.dir, lockFile)
+	if err := f.makeLockFile(path); err != nil {
+		return nil, err
+	}
+	lock := flock.New(path, flock.SetPermissions(0o600))
 	if _, err := lock.TryLockContext(ctx, 5*time.Millisecond); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) && parent.Err() == nil {
 			return nil, fmt.Errorf("another process holds %s (hint: `fuser %s` tells which)", lock.Path(), lock.Path())
 		}
 		return nil, fmt.Errorf("locking %s: %w", lock.Path(), err)
 	}
-	if err := giveToOwner(lock.Path(), f.dir); err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
 	return lock, nil
+}
+
+// makeLockFile makes the lock file if it is not there, and refuses anything
+// else under its name, like a link to somewhere else.
+func (f *File) makeLockFile(path string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		return errors.Join(giveToOwner(file, f.dir), file.Close())
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	return err
 }
 
 // replace writes data beside the ring and puts it in its place. The directory
@@ -160,10 +178,7 @@ func (f *File) lock(ctx context.Context) (*flock.Flock, error) {
 // acts on it.
 func (f *File) replace(data []byte) error {
 	path := filepath.Join(f.dir, newFile)
-	err := writeSynced(path, data)
-	if err == nil {
-		err = giveToOwner(path, f.dir)
-	}
+	err := writeSynced(path, f.dir, data)
 	if err == nil {
 		err = os.Rename(path, filepath.Join(f.dir, ringFile))
 	}
@@ -182,7 +197,7 @@ func syncDir(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-func writeSynced(path string, data []byte) error {
+func writeSynced(path, dir string, data []byte) error {
 	// A file left by a writer that died may have another owner or mode.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -191,8 +206,12 @@ func writeSynced(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := file.Write(data); err != nil {
-		return errors.Join(err, file.Close())
+	err = giveToOwner(file, dir)
+	if err == nil {
+		_, err = file.Write(data)
 	}
-	return errors.Join(file.Sync(), file.Close())
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
 }

@@ -8,18 +8,24 @@ import (
 )
 
 // giveToOwner gives a file that root has made to the owner of the directory: a
-// command typed as root must not take the ring away from the server.
-func giveToOwner(path, dir string) error {
+// command typed as root must not take the ring away from the server. A file
+// that is root's under another name as well stays so.
+func giveToOwner(file *os.File, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	info, err := os.Stat(dir)
+	owner, err := os.Stat(dir)
 	if err != nil {
 		return err
 	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || owner.Uid == 0 {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	to, ok := owner.Sys().(*syscall.Stat_t)
+	from, ok2 := info.Sys().(*syscall.Stat_t)
+	if !ok || !ok2 || from.Uid == to.Uid || from.Uid != 0 || from.Nlink != 1 {
 		return nil
 	}
-	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+	return file.Chown(int(to.Uid), int(to.Gid))
 }

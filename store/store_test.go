@@ -240,6 +240,29 @@ func TestFileTruncatedIsNotEmpty(t *testing.T) {
 	}
 }
 
+// Root may write here for somebody else: names in the directory lead nowhere
+// else.
+func TestFileFollowsNoLinks(t *testing.T) {
+	ctx := context.Background()
+	for _, name := range []string{"ring.json", "ring.lock", "ring.json.new"} {
+		outside := filepath.Join(t.TempDir(), "outside")
+		dir := filepath.Join(t.TempDir(), "keys")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(outside, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		err := store.NewFile(dir).Swap(ctx, []byte("ring"), "")
+		if name != "ring.json.new" && (err == nil || !strings.Contains(err.Error(), "not a regular file")) {
+			t.Errorf("%s is a link: %v", name, err)
+		}
+		if _, err := os.Lstat(outside); err == nil {
+			t.Errorf("%s is a link, and was followed", name)
+		}
+	}
+}
+
 func TestFileIsNotADirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {

@@ -72,7 +72,7 @@ func (p *policyFlags) policy(flags *pflag.FlagSet) (rotation.Policy, error) {
 		}
 		apply()
 	}
-	if flags.Changed("rsa-bits") && flags.Changed("algorithm") && set.Algorithm != jose.RS256 {
+	if typed(flags, "rsa-bits") && flags.Changed("algorithm") && set.Algorithm != jose.RS256 {
 		return set, fmt.Errorf("--rsa-bits goes with RS256, not with %s", set.Algorithm)
 	}
 	return set, set.Validate()

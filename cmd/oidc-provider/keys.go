@@ -34,7 +34,7 @@ func printKeys(w io.Writer, r *rotation.Ring) {
 		case rotation.Active:
 			fmt.Fprintf(w, "  %s %s signs\n", k.KeyID, k.Algorithm)
 		case rotation.Next:
-			when := "once a server has published it for " + r.Policy.PublishAhead.String()
+			when := "once a server has published it for " + k.PublishAhead.String()
 			if !k.SignFrom.IsZero() {
 				when = "at " + formatTime(k.SignFrom)
 			}

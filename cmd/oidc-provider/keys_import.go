@@ -139,7 +139,7 @@ func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, l
 
 func importVerifying(cmd *cobra.Command, s rotation.Store, keys []jwks.PublicKey, issuer string, exclude bool) (*rotation.Ring, error) {
 	for _, name := range policyFlagNames {
-		if cmd.Flags().Changed(name) {
+		if typed(cmd.Flags(), name) {
 			return nil, fmt.Errorf("--%s is for beginning a ring, and a public key does not begin one", name)
 		}
 	}

@@ -50,7 +50,7 @@ func warnOfForced(cmd *cobra.Command, r *rotation.Ring) {
 	if !active.Forced {
 		return
 	}
-	shown, ahead := active.ConfirmedAt, time.Duration(r.Policy.PublishAhead)
+	shown, ahead := active.ConfirmedAt, time.Duration(active.PublishAhead)
 	since := "whose publication is confirmed since " + formatTime(shown)
 	if shown.IsZero() {
 		shown, since = active.SignFrom, "whose publication no server has confirmed"

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,8 +19,8 @@ ServiceAccount issuer, rotates its signing keys on a schedule, and signs tokens
 for kube-apiserver, so that anybody can verify them without asking the API
 server.
 
-Every flag can also be set in the environment: --max-token-lifetime is
-OIDC_PROVIDER_MAX_TOKEN_LIFETIME. A flag on the command line wins.`,
+Every flag but --force can also be set in the environment: --max-token-lifetime
+is OIDC_PROVIDER_MAX_TOKEN_LIFETIME. A flag on the command line wins.`,
 		Example: `  # Serve an issuer with keys of its own, on this machine
   oidc-provider serve
 
@@ -59,10 +60,24 @@ func setFromEnvironment(flags *pflag.FlagSet) (err error) {
 		}
 		if e := flags.Set(f.Name, value); e != nil {
 			err = fmt.Errorf("environment variable %s: %w", name, e)
+			return
 		}
+		f.Annotations = map[string][]string{fromEnvironment: {name}}
 	})
 	return err
 }
+
+const fromEnvironment = "from-environment"
+
+// typed reports whether a flag was given on the command line.
+func typed(flags *pflag.FlagSet, name string) bool {
+	f := flags.Lookup(name)
+	return f.Changed && f.Annotations[fromEnvironment] == nil
+}
+
+// serviceVariable matches what Kubernetes puts into every Pod beside a Service
+// of the name oidc-provider.
+var serviceVariable = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$`)
 
 // warnOfUnknownVariables names variables that look like ours and set nothing:
 // a slip of the pen should not go unnoticed.
@@ -81,7 +96,7 @@ func warnOfUnknownVariables(cmd *cobra.Command) {
 	}
 	visit(cmd.Root())
 	for _, entry := range os.Environ() {
-		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, variablePrefix) && !known[name] {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, variablePrefix) && !known[name] && !serviceVariable.MatchString(name) {
 			warn(cmd, "the environment variable %s sets no flag", name)
 		}
 	}
