@@ -28,10 +28,10 @@ func (k *Key) outlive(lifetime time.Duration, p Policy) {
 }
 
 // ImportSigning is [NewFrom] for a ring that exists: it lets key sign from now
-// on in a ring that no server has
-// published yet. A ring that relying parties may know already does not take a
-// key which they cannot know: its public half can be imported, so that tokens
-// it signed elsewhere verify. The key that was active before retires.
+// on in a ring that no server has published yet. A ring that relying parties
+// may know already does not take a key which they cannot know: its public half
+// can be imported, so that tokens it signed elsewhere verify. The key that was
+// active before retires.
 func ImportSigning(r *Ring, key *jwks.SigningKey, lifetime time.Duration, now time.Time) (*Ring, error) {
 	if err := r.CheckClock(now); err != nil {
 		return r, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -28,6 +29,14 @@ func (s *storeFlag) add(flags *pflag.FlagSet) {
 }
 
 func (s *storeFlag) open() (rotation.Store, error) { return store.Open(s.spec) }
+
+func (s *storeFlag) read(ctx context.Context) (*rotation.Ring, error) {
+	opened, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	return rotation.Read(ctx, opened)
+}
 
 var policyFlagNames = []string{"schedule", "algorithm", "rsa-bits", "publish-ahead", "max-token-lifetime", "clock-skew"}
 

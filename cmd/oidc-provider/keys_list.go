@@ -30,11 +30,7 @@ SINCE is when that phase began and UNTIL when it ends. For a key that is next,
   oidc-provider keys list -o json | jq -r '.[] | select(.phase == "active").kid'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := store.open()
-			if err != nil {
-				return err
-			}
-			r, err := rotation.Read(cmd.Context(), s)
+			r, err := store.read(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -31,11 +31,7 @@ this to try a relying party out, and kube-apiserver for everything else.`,
 			if len(t.audiences) == 0 {
 				return errors.New("--audience is required: a token for everybody is a token for an attacker (hint: name the relying party, like --audience sts.amazonaws.com)")
 			}
-			s, err := store.open()
-			if err != nil {
-				return err
-			}
-			r, err := rotation.Read(cmd.Context(), s)
+			r, err := store.read(cmd.Context())
 			if err != nil {
 				return err
 			}
