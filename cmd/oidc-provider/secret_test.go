@@ -58,7 +58,7 @@ func TestNoPrivateKeyEscapes(t *testing.T) {
 			p.stop()
 
 			out := p.output()
-			if len(secrets) < 10 || !strings.Contains(out, "signs already") || !strings.Contains(out, "oidc_provider_keys") {
+			if len(secrets) < 10 || !strings.Contains(out, "Rotated:") || !strings.Contains(out, "oidc_provider_keys") {
 				t.Fatalf("the run shows too little: %d secrets, %d bytes of output\n%s", len(secrets), len(out), out)
 			}
 			for secret, what := range secrets {
