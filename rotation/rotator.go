@@ -29,7 +29,10 @@ type Config struct {
 	Publishers []Publisher
 
 	// Poll is how often the ring is read. Default 500ms: a change made
-	// elsewhere is then noticed within a second.
+	// elsewhere is then noticed within a second. For a store that is a
+	// [Watcher] it is a twentieth of the ring's PublishAhead, at most 10s: the
+	// watch brings the changes, and reading only proves that it still would.
+	// While reads fail they are repeated every 500ms.
 	Poll time.Duration
 
 	// Timeout bounds the reading, writing and publishing of one tick.
@@ -89,9 +92,6 @@ func Open(ctx context.Context, cfg Config) (*Rotator, error) {
 }
 
 func open(ctx context.Context, cfg Config, now time.Time) (r *Rotator, again bool, err error) {
-	if cfg.Poll == 0 {
-		cfg.Poll = 500 * time.Millisecond
-	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 30 * time.Second
 	}
@@ -110,6 +110,15 @@ func open(ctx context.Context, cfg Config, now time.Time) (r *Rotator, again boo
 
 // Run keeps the ring going until ctx is done.
 func (r *Rotator) Run(ctx context.Context) {
+	changed := make(chan struct{}, 1)
+	if w, watches := r.cfg.Store.(Watcher); watches {
+		go w.Watch(ctx, func() {
+			select {
+			case changed <- struct{}{}:
+			default: // the next tick has yet to begin, and will see it
+			}
+		})
+	}
 	for ctx.Err() == nil {
 		now := time.Now()
 		again, err := r.tick(ctx, now)
@@ -117,12 +126,13 @@ func (r *Rotator) Run(ctx context.Context) {
 			return
 		}
 		r.report(err)
-		wait := r.wait(now)
+		wait := r.wait(now, err)
 		if again {
 			wait = againAfter
 		}
 		select {
 		case <-ctx.Done():
+		case <-changed:
 		case <-time.After(wait):
 		}
 	}
@@ -133,14 +143,35 @@ func (r *Rotator) Run(ctx context.Context) {
 const againAfter = 5 * time.Millisecond
 
 // wait is the time from here to the next poll, or to the next instant of the
-// ring after ticked, when the last tick began: what fell into the tick itself
-// is due now.
-func (r *Rotator) wait(ticked time.Time) time.Duration {
-	next := r.view.Load().ring.NextInstant(ticked)
+// ring after ticked, when the last tick began and failed with err or not: what
+// fell into the tick itself is due now.
+func (r *Rotator) wait(ticked time.Time, err error) time.Duration {
+	ring := r.view.Load().ring
+	poll := r.poll(ring.Policy)
+	if err != nil {
+		poll = min(poll, defaultPoll)
+	}
+	next := ring.NextInstant(ticked)
 	if next.IsZero() {
+		return poll
+	}
+	return min(poll, time.Until(next))
+}
+
+// Bounds of the time between two reads, unless [Config.Poll] sets another.
+const (
+	defaultPoll = 500 * time.Millisecond
+	maxPoll     = 10 * time.Second
+)
+
+func (r *Rotator) poll(p Policy) time.Duration {
+	if r.cfg.Poll != 0 {
 		return r.cfg.Poll
 	}
-	return min(r.cfg.Poll, time.Until(next))
+	if _, watches := r.cfg.Store.(Watcher); watches {
+		return min(max(time.Duration(p.PublishAhead)/20, defaultPoll), maxPoll)
+	}
+	return defaultPoll
 }
 
 // tick reads the ring, does what is due, and then publishes: first commit,
@@ -188,7 +219,7 @@ func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) error 
 		r.retryAfter, r.writeErr = 0, nil
 		return err
 	}
-	r.retryAfter = min(max(2*r.retryAfter, r.cfg.Poll), maxRetryAfter)
+	r.retryAfter = min(max(2*r.retryAfter, r.poll(ring.Policy)), maxRetryAfter)
 	r.retryAt = now.Add(r.retryAfter)
 	return err
 }

@@ -25,6 +25,22 @@ type Store interface {
 	Swap(ctx context.Context, data []byte, old Version) error
 }
 
+// A Watcher is a [Store] that tells of changes. It is a matter of speed alone:
+// whoever watches polls as well.
+type Watcher interface {
+	Store
+
+	// Watch calls changed soon after every change of the document, and each
+	// time that it begins to watch, since it may have missed one before. It
+	// returns when ctx is done, and mends what breaks until then. changed
+	// must not block.
+	Watch(ctx context.Context, changed func())
+}
+
+// ErrUnavailable is in the errors of a store that cannot be reached just now:
+// what was tried may work later, with nothing else changed.
+var ErrUnavailable = errors.New("the store cannot be reached")
+
 // ErrConflict is what [Store.Swap] returns when the document has another
 // version than the caller thought.
 var ErrConflict = errors.New("the store was changed by someone else")
