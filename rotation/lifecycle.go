@@ -241,7 +241,7 @@ func (r *Ring) removeExpired(now time.Time) (events []Event) {
 // forgetAt is when no replica signs with the key any more, on any clock.
 func (k *Key) forgetAt(p Policy) time.Time {
 	last := k.signsLast()
-	if last.IsZero() || k.signing == nil {
+	if last.IsZero() || !k.hasPrivate() {
 		return time.Time{}
 	}
 	return last.Add(time.Duration(p.ClockSkew))
@@ -258,7 +258,7 @@ func (r *Ring) forgetPrivate(now time.Time) (events []Event) {
 	return events
 }
 
-func (k *Key) forget() { k.Private, k.signing = nil, nil }
+func (k *Key) forget() { k.Private, k.Sealed, k.signing, k.unsealErr = nil, nil, nil, nil }
 
 // A TooEarlyError is why [Rotate] refuses: relying parties may not know the
 // standby yet.

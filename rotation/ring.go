@@ -33,6 +33,11 @@ type Ring struct {
 
 	Policy Policy `json:"policy"`
 
+	// Recipients are whom the private keys are sealed for, in the words of
+	// the [Sealer]. They stand here so that whoever adds a key seals it for
+	// the same ones. With none, private keys are plain.
+	Recipients []string `json:"recipients,omitempty"`
+
 	// Keys in the order of their coming, which never changes.
 	Keys []Key `json:"keys"`
 
@@ -50,9 +55,11 @@ type Key struct {
 	// Public is the public half in PKIX DER.
 	Public []byte `json:"public"`
 
-	// Private is the private half in PKCS #8 DER, empty for keys that no
-	// longer sign, or never did.
+	// Private is the private half in PKCS #8 DER, and Sealed the same as the
+	// [Sealer] has made it in a ring with Recipients. Both are empty for keys
+	// that no longer sign, or never did.
 	Private Secret `json:"private,omitempty"`
+	Sealed  []byte `json:"sealed,omitempty"`
 
 	// Created is when the key came into the ring, PublishAt from when on it
 	// is published, and ConfirmedAt when every place that publishes the key
@@ -91,14 +98,16 @@ type Key struct {
 	// kube-apiserver alone accepts tokens by it.
 	ExcludeFromDiscovery bool `json:"excludeFromDiscovery,omitempty"`
 
-	public  jwks.PublicKey
-	signing *jwks.SigningKey // nil without Private
+	public    jwks.PublicKey
+	signing   *jwks.SigningKey // nil without Private, or while Sealed is closed
+	unsealErr error            // why it is closed, if that was tried
 }
 
 // PublicKey is the public half.
 func (k *Key) PublicKey() jwks.PublicKey { return k.public }
 
-// SigningKey is both halves, or nil if the private one is not there.
+// SigningKey is both halves, or nil if the private one is not there or closed:
+// see [Ring.Unseal].
 func (k *Key) SigningKey() *jwks.SigningKey { return k.signing }
 
 // A Secret is bytes that stand in the ring document and nowhere else.
@@ -110,8 +119,14 @@ func (x Secret) Format(s fmt.State, _ rune) { io.WriteString(s, "[secret]") }
 // LogValue implements [slog.LogValuer] and shows nothing of the bytes.
 func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
-// Encode renders the document that goes into a store, private keys included.
+// Encode renders the document that goes into a store, private keys included,
+// after [Ring.Seal].
 func (r *Ring) Encode() ([]byte, error) {
+	for i := range r.Keys {
+		if k := &r.Keys[i]; k.bare() {
+			return nil, fmt.Errorf("encoding the ring: key %s is not sealed", k.KeyID)
+		}
+	}
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encoding the ring: %w", err)
@@ -121,7 +136,8 @@ func (r *Ring) Encode() ([]byte, error) {
 
 // LogValue implements [slog.LogValuer]: a ring in a log is its public outline.
 func (r *Ring) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("issuer", r.Issuer), slog.Int64("generation", r.Generation), slog.Int("keys", len(r.Keys)))
+	return slog.GroupValue(slog.String("issuer", r.Issuer), slog.Int64("generation", r.Generation), slog.Int("keys", len(r.Keys)),
+		slog.String("private", r.sealing()))
 }
 
 // Decode reads a document that [Ring.Encode] made, and checks that it makes
@@ -184,8 +200,18 @@ func (r *Ring) check() error {
 		if err := k.check(); err != nil {
 			return fmt.Errorf("key %q: %w", k.KeyID, err)
 		}
+		if len(k.Private) > 0 && len(r.Recipients) > 0 || len(k.Sealed) > 0 && len(r.Recipients) == 0 {
+			return fmt.Errorf("key %q: the private half of this ring's keys is to be %s, and this one is not", k.KeyID, r.sealing())
+		}
 	}
 	return r.checkChain()
+}
+
+func (r *Ring) sealing() string {
+	if len(r.Recipients) == 0 {
+		return "plain"
+	}
+	return "sealed"
 }
 
 // check parses both halves of k and compares them with what stands beside
@@ -197,7 +223,7 @@ func (k *Key) check() (err error) {
 	if k.public.KeyID() != k.KeyID || k.public.Algorithm() != k.Algorithm {
 		return fmt.Errorf("the public key is another one: %s %s", k.public.Algorithm(), k.public.KeyID())
 	}
-	if k.ExcludeFromDiscovery && !k.VerifyOnly || k.VerifyOnly && len(k.Private) > 0 {
+	if k.ExcludeFromDiscovery && !k.VerifyOnly || k.VerifyOnly && k.hasPrivate() {
 		return fmt.Errorf("a key that only verifies, or is excluded from discovery, must not be able to sign")
 	}
 	if len(k.Private) > 0 {
@@ -228,7 +254,7 @@ func (r *Ring) checkChain() error {
 			return fmt.Errorf("%d keys sign at %s", n, at.Format(time.RFC3339))
 		}
 		active := r.Active(at)
-		if active == nil || active.signing == nil {
+		if active == nil || !active.hasPrivate() {
 			return fmt.Errorf("no key signs at %s", at.Format(time.RFC3339))
 		}
 		if active.SignUntil.IsZero() {
@@ -253,6 +279,7 @@ func (r *Ring) clone() *Ring {
 	c := *r
 	c.Keys = slices.Clone(r.Keys)
 	c.Removed = slices.Clone(r.Removed)
+	c.Recipients = slices.Clone(r.Recipients)
 	return &c
 }
 
@@ -289,11 +316,7 @@ func (r *Ring) ensureStandby(now time.Time, generate Generate) error {
 }
 
 func (r *Ring) add(key *jwks.SigningKey, now time.Time) error {
-	der, err := key.PKCS8()
-	if err != nil {
-		return fmt.Errorf("encoding key %s: %w", key.KeyID(), err)
-	}
-	return r.append(Key{Private: der, signing: key, public: key.PublicKey}, now)
+	return r.append(Key{signing: key, public: key.PublicKey}, now)
 }
 
 // append is the one way for a key into a ring.

@@ -18,6 +18,15 @@ func encodedRing(t testing.TB) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return encode(t, r, nil)
+}
+
+func encode(t testing.TB, r *rotation.Ring, sealer rotation.Sealer) []byte {
+	t.Helper()
+	r, err := r.Seal(t.Context(), sealer)
+	if err != nil {
+		t.Fatal(err)
+	}
 	data, err := r.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -114,6 +123,7 @@ func TestSecretDoesNotPrint(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	good := encodedRing(f)
 	f.Add(good)
+	f.Add(sealedRing(f))
 	f.Add(good[:len(good)/2])
 	f.Add([]byte(`{"version":1}`))
 	f.Add([]byte(`{"version":2}`))
@@ -123,7 +133,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if active := r.Active(r.Updated); active == nil || active.SigningKey() == nil {
+		if active := r.Active(r.Updated); active == nil || active.SigningKey() == nil && len(active.Sealed) == 0 {
 			t.Fatal("no key signs")
 		}
 		again, err := r.Encode()

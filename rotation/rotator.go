@@ -24,6 +24,21 @@ type Config struct {
 	// Issuer whose ring this is. A ring of another one is refused.
 	Issuer string
 
+	// Sealer opens the private keys of a ring that is sealed, and seals new
+	// ones. Without one such a ring cannot be signed with.
+	Sealer Sealer
+
+	// PublishOnly makes this a replica that shows the key set and neither
+	// signs nor writes: it needs no Sealer.
+	PublishOnly bool
+
+	// Seen is what others have seen of the ring, to tell an old backup by.
+	Seen []Seen
+
+	// Memory, if set, keeps what this replica has seen of the ring for its
+	// next start: a store of its own, best in another place than the ring's.
+	Memory Store
+
 	// Publishers must all confirm a key before its hand-over is planned.
 	// With none, reading the ring is confirmation.
 	Publishers []Publisher
@@ -63,9 +78,13 @@ type Rotator struct {
 
 	// The fields below belong to the goroutine that ticks.
 	version   Version
+	seen      []Seen
 	shown     *Ring  // what all publishers have confirmed
 	confirmed string // kid of the last standby in shown
 	keys      int    // how many the key set held
+
+	remembered Version // of Memory
+	memory     int64   // the generation that is in it
 
 	logged *Ring  // the ring that logChanges has told of last
 	active string // the kid that signed then
@@ -98,8 +117,11 @@ func open(ctx context.Context, cfg Config, now time.Time) (r *Rotator, again boo
 	if cfg.Generate == nil {
 		cfg.Generate = GenerateKey
 	}
-	r = &Rotator{cfg: cfg, started: now, jump: jumpGuard{since: -1}}
+	r = &Rotator{cfg: cfg, started: now, jump: jumpGuard{since: -1}, seen: cfg.Seen}
 	r.failure.Store(new(string))
+	if err := r.recall(ctx); err != nil {
+		return nil, false, err
+	}
 	again, err = r.tick(ctx, now)
 	if r.view.Load() == nil {
 		return nil, false, err
@@ -148,8 +170,8 @@ const againAfter = 5 * time.Millisecond
 func (r *Rotator) wait(ticked time.Time, err error) time.Duration {
 	ring := r.view.Load().ring
 	poll := r.poll(ring.Policy)
-	if err != nil {
-		poll = min(poll, defaultPoll)
+	if err != nil && r.cfg.Poll == 0 {
+		poll = defaultPoll
 	}
 	next := ring.NextInstant(ticked)
 	if next.IsZero() {
@@ -187,15 +209,28 @@ func (r *Rotator) tick(ctx context.Context, now time.Time) (again bool, err erro
 		}
 		return false, err
 	}
+	ring, err = r.open(ctx, ring)
 	r.adopt(&View{ring: ring}, now)
 	r.logChanges(ring, now)
 
-	err = r.advance(ctx, ring, now)
-	if errors.Is(err, ErrConflict) {
-		again, err = true, nil
+	if !r.cfg.PublishOnly {
+		advanceErr := r.advance(ctx, ring, now)
+		if errors.Is(advanceErr, ErrConflict) {
+			again, advanceErr = true, nil
+		}
+		err = errors.Join(err, advanceErr)
 	}
-	err = errors.Join(err, r.publish(ctx, now))
+	err = errors.Join(err, r.publish(ctx, now), r.remember(ctx, r.view.Load().ring))
 	return again || err == nil && r.canConfirm(now), err
+}
+
+// open makes ring one to sign with, as far as its private keys can be opened.
+// Those that cannot are tried again at every tick.
+func (r *Rotator) open(ctx context.Context, ring *Ring) (*Ring, error) {
+	if r.cfg.PublishOnly {
+		return ring, nil
+	}
+	return ring.Unseal(ctx, r.cfg.Sealer)
 }
 
 // advance does what is due. After a write that failed it waits before it makes
@@ -249,9 +284,20 @@ func (r *Rotator) load(ctx context.Context) (*Ring, error) {
 	if err := ring.CheckIssuer(r.cfg.Issuer); err != nil {
 		return nil, err
 	}
-	if known != nil && ring.Generation < known.ring.Generation {
-		return nil, fmt.Errorf("the ring went back in time, from generation %d to %d (hint: was an old backup restored? this process goes on with what it knows)",
-			known.ring.Generation, ring.Generation)
+	seen := r.seen
+	if known != nil {
+		now := known.ring.Seen()
+		now.By = "this process"
+		seen = append(seen[:len(seen):len(seen)], now)
+		ring.inherit(known.ring)
+	}
+	for _, s := range seen {
+		if err := ring.CheckAgainst(s); err != nil {
+			return nil, err
+		}
+	}
+	if r.cfg.PublishOnly {
+		ring = ring.withoutPrivate()
 	}
 	r.version = version
 	return ring, nil
@@ -278,8 +324,11 @@ func (r *Rotator) adopt(v *View, now time.Time) {
 // write tries to make next the ring. After any error but ErrConflict next may
 // be the ring or not.
 func (r *Rotator) write(ctx context.Context, next *Ring, events []Event, now time.Time) error {
-	data, err := next.Encode()
+	next, data, err := seal(ctx, next, r.cfg.Sealer)
 	if err != nil {
+		return err
+	}
+	if err := r.checkOpens(ctx, next); err != nil {
 		return err
 	}
 	switch err = r.cfg.Store.Swap(ctx, data, r.version); {
@@ -296,6 +345,22 @@ func (r *Rotator) write(ctx context.Context, next *Ring, events []Event, now tim
 		r.log(e)
 	}
 	r.logged = next
+	return nil
+}
+
+// checkOpens makes sure that this replica can open the keys that it has sealed:
+// if it cannot, others may not either, and nobody could sign with them.
+func (r *Rotator) checkOpens(ctx context.Context, next *Ring) error {
+	known := r.view.Load().ring
+	closed := next.clone()
+	for i := range closed.Keys {
+		if k := &closed.Keys[i]; len(k.Sealed) > 0 && known.find(k.KeyID) == nil {
+			k.signing = nil
+		}
+	}
+	if _, err := closed.Unseal(ctx, r.cfg.Sealer); err != nil {
+		return fmt.Errorf("a new key was not written, since it could not be opened again: %w", err)
+	}
 	return nil
 }
 
@@ -324,7 +389,8 @@ func (r *Rotator) publish(ctx context.Context, now time.Time) error {
 		return errors.Join(errs...)
 	}
 	r.shown = v.ring
-	if standby := v.ring.Standby(v.ring.At(now)); standby != nil {
+	// A key that does not open here may not open anywhere.
+	if standby := v.ring.Standby(v.ring.At(now)); standby != nil && standby.signing != nil {
 		r.confirmed = standby.KeyID
 	}
 	r.warnOfManyKeys(len(v.KeySet()))
@@ -383,6 +449,9 @@ func (e *StaleError) Error() string {
 // Signer picks the key that signs at now. A replica whose knowledge is older
 // than PublishAhead gets a [*StaleError].
 func (r *Rotator) Signer(now time.Time) (Signer, error) {
+	if r.cfg.PublishOnly {
+		return Signer{}, errors.New("this replica publishes and does not sign")
+	}
 	age := r.ReadAge(now) // before the view: see the field read
 	v := r.view.Load()
 	if limit := time.Duration(v.ring.Policy.PublishAhead); age > limit {
@@ -400,12 +469,14 @@ func (r *Rotator) ReadAge(now time.Time) time.Duration {
 }
 
 // Ready reports why this replica should not be asked, nil if it should: it
-// signs, its places show what it knows, and what it knows is fresh enough that
+// signs if it is there for that, its places show what it knows, and what it knows is fresh enough that
 // whoever fetches the key set from it can keep it for max-age.
 func (r *Rotator) Ready(now time.Time) error {
 	age := r.ReadAge(now)
-	if _, err := r.Signer(now); err != nil {
-		return err
+	if !r.cfg.PublishOnly {
+		if _, err := r.Signer(now); err != nil {
+			return err
+		}
 	}
 	if limit := r.View().ring.Policy.Freshness(); age > limit {
 		return fmt.Errorf("the ring was last read %v ago: after %v (half of publish-ahead) this replica may show a key set without the key that signs next (hint: mend the store)", age.Round(time.Second), limit)

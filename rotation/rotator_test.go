@@ -99,7 +99,7 @@ func running(t *testing.T, poll time.Duration) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := rotation.Create(t.Context(), b.store, ring); err != nil {
+	if err := rotation.Create(t.Context(), b.store, nil, ring); err != nil {
 		t.Fatal(err)
 	}
 	b.r, err = rotation.Open(t.Context(), rotation.Config{
@@ -157,7 +157,7 @@ func TestRunNoticesOthersWithinASecond(t *testing.T) {
 		b := running(t, 0)
 		time.Sleep(time.Minute)
 		next := b.pub.keys()[1]
-		if _, err := rotation.Update(t.Context(), b.store, func(r *rotation.Ring) (*rotation.Ring, error) {
+		if _, err := rotation.Update(t.Context(), b.store, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
 			r, _, err := rotation.Rotate(r, time.Now(), true, generateEC)
 			return r, err
 		}); err != nil {
@@ -294,7 +294,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("empty store: %v", err)
 	}
 	foreign := &store.Memory{}
-	if err := rotation.Create(t.Context(), foreign, newRing(t, rotation.Policy{})); err != nil {
+	if err := rotation.Create(t.Context(), foreign, nil, newRing(t, rotation.Policy{})); err != nil {
 		t.Fatal(err)
 	}
 	if err := open(foreign, "https://other.example.test"); err == nil || !strings.Contains(err.Error(), "--issuer "+simIssuer) {

@@ -151,7 +151,7 @@ func (w *world) drawOffset(t *rapid.T) time.Duration {
 }
 
 func (w *world) operate(change func(*rotation.Ring) (*rotation.Ring, error)) {
-	if _, err := rotation.Update(context.Background(), w.cli(), change); err != nil {
+	if _, err := rotation.Update(context.Background(), w.cli(), nil, change); err != nil {
 		fmt.Fprintln(&w.out, err)
 	}
 	w.emergency = false

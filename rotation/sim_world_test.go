@@ -190,7 +190,7 @@ func newWorld(t *rapid.T, p rotation.Policy) *world {
 		t.Fatal(err)
 	}
 	w.exempt[r.Active(w.now).KeyID] = true
-	if err := rotation.Create(context.Background(), w.cli(), r); err != nil {
+	if err := rotation.Create(context.Background(), w.cli(), nil, r); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {

@@ -48,7 +48,8 @@ var ErrConflict = errors.New("the store was changed by someone else")
 // ErrEmpty is what is wrong with a store that has no ring yet.
 var ErrEmpty = errors.New("the store holds no ring (hint: make one with `oidc-provider keys init`, or bring a cluster's own key with `oidc-provider keys import`)")
 
-// Read loads the ring of any issuer.
+// Read loads the ring of any issuer. Sealed private keys stay closed: see
+// [Ring.Unseal].
 func Read(ctx context.Context, store Store) (*Ring, error) {
 	r, _, err := read(ctx, store)
 	return r, err
@@ -69,9 +70,21 @@ func read(ctx context.Context, store Store) (*Ring, Version, error) {
 	return r, v, nil
 }
 
-// Create puts r into an empty store, and refuses to touch any other.
-func Create(ctx context.Context, store Store, r *Ring) error {
+// seal is what it takes to write r: the ring with nothing bare, and its
+// document.
+func seal(ctx context.Context, r *Ring, sealer Sealer) (*Ring, []byte, error) {
+	r, err := r.Seal(ctx, sealer)
+	if err != nil {
+		return nil, nil, err
+	}
 	data, err := r.Encode()
+	return r, data, err
+}
+
+// Create puts r into an empty store, and refuses to touch any other. sealer
+// may be nil for a ring that is plain.
+func Create(ctx context.Context, store Store, sealer Sealer, r *Ring) error {
+	_, data, err := seal(ctx, r, sealer)
 	if err != nil {
 		return err
 	}
@@ -86,8 +99,9 @@ func Create(ctx context.Context, store Store, r *Ring) error {
 
 // Update replaces the ring in store by what change makes of it, again from
 // the start whenever somebody else was faster. If change returns the ring it
-// was given, nothing is written.
-func Update(ctx context.Context, store Store, change func(*Ring) (*Ring, error)) (*Ring, error) {
+// was given, nothing is written. New keys are sealed as the ring says; those
+// that are sealed already stay closed.
+func Update(ctx context.Context, store Store, sealer Sealer, change func(*Ring) (*Ring, error)) (*Ring, error) {
 	for {
 		old, v, err := read(ctx, store)
 		if err != nil {
@@ -97,7 +111,7 @@ func Update(ctx context.Context, store Store, change func(*Ring) (*Ring, error))
 		if err != nil || changed == old {
 			return old, err
 		}
-		data, err := changed.Encode()
+		changed, data, err := seal(ctx, changed, sealer)
 		if err != nil {
 			return nil, err
 		}

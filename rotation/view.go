@@ -64,6 +64,9 @@ func (r *Ring) signer(now time.Time) (Signer, error) {
 		return Signer{}, err
 	}
 	active := r.Active(r.At(now))
+	if active != nil && active.closed() {
+		return Signer{}, active.whyClosed()
+	}
 	if active == nil || active.signing == nil {
 		return Signer{}, fmt.Errorf("no key of the ring signs at %s", now.UTC().Format(time.RFC3339))
 	}

@@ -105,7 +105,7 @@ func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, l
 	if err != nil {
 		return nil, err
 	}
-	r, err := rotation.Update(cmd.Context(), s, func(r *rotation.Ring) (*rotation.Ring, error) {
+	r, err := rotation.Update(cmd.Context(), s, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
 		if issuer != "" {
 			if err := r.CheckIssuer(issuer); err != nil {
 				return r, err
@@ -134,7 +134,7 @@ func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, l
 	if err != nil {
 		return nil, err
 	}
-	return r, rotation.Create(cmd.Context(), s, r)
+	return r, rotation.Create(cmd.Context(), s, nil, r)
 }
 
 func importVerifying(cmd *cobra.Command, s rotation.Store, keys []jwks.PublicKey, issuer string, exclude bool) (*rotation.Ring, error) {
@@ -143,7 +143,7 @@ func importVerifying(cmd *cobra.Command, s rotation.Store, keys []jwks.PublicKey
 			return nil, fmt.Errorf("--%s is for beginning a ring, and a public key does not begin one", name)
 		}
 	}
-	return rotation.Update(cmd.Context(), s, func(r *rotation.Ring) (*rotation.Ring, error) {
+	return rotation.Update(cmd.Context(), s, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
 		var err error
 		if issuer != "" {
 			if err := r.CheckIssuer(issuer); err != nil {

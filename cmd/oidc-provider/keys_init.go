@@ -32,7 +32,7 @@ store keep to them. A store that holds anything already is left as it is.`,
 			if err != nil {
 				return err
 			}
-			if err := rotation.Create(cmd.Context(), s, r); err != nil {
+			if err := rotation.Create(cmd.Context(), s, nil, r); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Made a ring for %s in %s:\n", r.Issuer, store.spec)

@@ -25,7 +25,7 @@ refused before; --force rotates all the same.`,
 			if err != nil {
 				return err
 			}
-			r, err := rotation.Update(cmd.Context(), s, func(r *rotation.Ring) (*rotation.Ring, error) {
+			r, err := rotation.Update(cmd.Context(), s, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
 				next, _, err := rotation.Rotate(r, time.Now(), force, rotation.GenerateKey)
 				return next, err
 			})

@@ -184,7 +184,7 @@ func (o *serveOptions) openStore(cmd *cobra.Command, issuer discovery.Issuer, po
 		return nil, false, err
 	}
 	log.Info("made the first keys of the issuer", "store", o.store.spec, "issuer", issuer.String())
-	return store, true, rotation.Create(cmd.Context(), store, r)
+	return store, true, rotation.Create(cmd.Context(), store, nil, r)
 }
 
 // bringPolicy writes the policy that was asked for into the ring. A store that
@@ -193,7 +193,7 @@ func (o *serveOptions) openStore(cmd *cobra.Command, issuer discovery.Issuer, po
 func bringPolicy(ctx context.Context, store rotation.Store, issuer discovery.Issuer, policy rotation.Policy, signs bool, log *slog.Logger) error {
 	var before, after rotation.Policy
 	var refused error
-	_, err := rotation.Update(ctx, store, func(r *rotation.Ring) (*rotation.Ring, error) {
+	_, err := rotation.Update(ctx, store, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
 		if refused = r.CheckIssuer(issuer.String()); refused != nil {
 			return r, refused
 		}

@@ -1,0 +1,149 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"oidc-provider/jwks"
+)
+
+// A Sealer keeps private keys from everybody who can read the store. What it
+// seals stands in the ring in place of the keys; everything else there stays
+// readable.
+type Sealer interface {
+	// Seal encrypts plain for recipients, as a ring names them.
+	Seal(ctx context.Context, recipients []string, plain []byte) ([]byte, error)
+
+	// Unseal decrypts what any Sealer has sealed for a recipient that this
+	// one can speak for.
+	Unseal(ctx context.Context, sealed []byte) ([]byte, error)
+}
+
+// hasPrivate reports whether the private half stands in the ring, sealed or
+// not, or is about to.
+func (k *Key) hasPrivate() bool {
+	return k.signing != nil || len(k.Private) > 0 || len(k.Sealed) > 0
+}
+
+// Unseal opens the private keys that are still closed. Those that do not open
+// stay so, and the error says why. If there is nothing to open it returns r
+// itself.
+func (r *Ring) Unseal(ctx context.Context, s Sealer) (*Ring, error) {
+	if !slices.ContainsFunc(r.Keys, func(k Key) bool { return k.closed() }) {
+		return r, nil
+	}
+	open := r.clone()
+	var errs []error
+	for i := range open.Keys {
+		k := &open.Keys[i]
+		if !k.closed() {
+			continue
+		}
+		if k.signing, k.unsealErr = k.unseal(ctx, s, r.Recipients); k.unsealErr != nil {
+			errs = append(errs, k.unsealErr)
+		}
+	}
+	return open, errors.Join(errs...)
+}
+
+func (k *Key) closed() bool { return k.signing == nil && len(k.Sealed) > 0 }
+
+func (k *Key) whyClosed() error {
+	if k.unsealErr != nil {
+		return k.unsealErr
+	}
+	return fmt.Errorf("the private half of key %s is sealed, and was not opened", k.KeyID)
+}
+
+func (k *Key) unseal(ctx context.Context, s Sealer, recipients []string) (*jwks.SigningKey, error) {
+	if s == nil {
+		return nil, fmt.Errorf("the private half of key %s is sealed for %s, and there is nothing to open it with (hint: --age-identity or --kms-socket)", k.KeyID, strings.Join(recipients, ", "))
+	}
+	der, err := s.Unseal(ctx, k.Sealed)
+	if err != nil {
+		return nil, fmt.Errorf("the private half of key %s is sealed for %s: %w", k.KeyID, strings.Join(recipients, ", "), err)
+	}
+	key, err := jwks.ParsePKCS8(der)
+	if err == nil && key.KeyID() != k.KeyID {
+		err = errors.New("it belongs to another public key")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what is sealed as the private half of key %s cannot be used: %w (hint: restore the ring from a backup)", k.KeyID, err)
+	}
+	return key, nil
+}
+
+// inherit takes over the private keys that are open in known: a kid names the
+// same key for ever.
+func (r *Ring) inherit(known *Ring) {
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		if before := known.find(k.KeyID); before != nil && k.closed() {
+			k.signing = before.signing
+		}
+	}
+}
+
+// Seal makes r ready to be written: it seals the private keys that have come
+// in since it was read. If there are none it returns r itself.
+func (r *Ring) Seal(ctx context.Context, s Sealer) (*Ring, error) {
+	if !slices.ContainsFunc(r.Keys, func(k Key) bool { return k.bare() }) {
+		return r, nil
+	}
+	sealed := r.clone()
+	for i := range sealed.Keys {
+		k := &sealed.Keys[i]
+		if !k.bare() {
+			continue
+		}
+		der, err := k.signing.PKCS8()
+		if err != nil {
+			return nil, fmt.Errorf("encoding key %s: %w", k.KeyID, err)
+		}
+		if len(r.Recipients) == 0 {
+			k.Private = der
+			continue
+		}
+		if s == nil {
+			return nil, fmt.Errorf("this ring is sealed for %s, and there is nothing to seal with", strings.Join(r.Recipients, ", "))
+		}
+		if k.Sealed, err = s.Seal(ctx, r.Recipients, der); err != nil {
+			return nil, fmt.Errorf("sealing key %s for %s: %w", k.KeyID, strings.Join(r.Recipients, ", "), err)
+		}
+	}
+	return sealed, nil
+}
+
+// bare keys are at hand and not yet in the document.
+func (k *Key) bare() bool { return k.signing != nil && len(k.Private) == 0 && len(k.Sealed) == 0 }
+
+// Reseal has every private key sealed anew, for recipients; none leave them
+// plain. All must be open: see [Ring.Unseal].
+func Reseal(r *Ring, recipients []string, now time.Time) (*Ring, error) {
+	if err := r.CheckClock(now); err != nil {
+		return r, err
+	}
+	next, _ := r.begin(now)
+	next.Recipients = recipients
+	for i := range next.Keys {
+		k := &next.Keys[i]
+		if k.closed() {
+			return r, k.whyClosed()
+		}
+		k.Private, k.Sealed = nil, nil
+	}
+	return next, nil
+}
+
+// withoutPrivate is r for somebody who only publishes.
+func (r *Ring) withoutPrivate() *Ring {
+	public := r.clone()
+	for i := range public.Keys {
+		public.Keys[i].forget()
+	}
+	return public
+}
