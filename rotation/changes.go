@@ -1,6 +1,9 @@
 package rotation
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // logChanges tells what has become of the keys since the last tick, whoever
 // did it: a key that began to sign, and what others have written.
@@ -29,6 +32,9 @@ func (r *Rotator) logForeign(old, ring *Ring) {
 		case before.RevokedAt.IsZero() && !k.RevokedAt.IsZero():
 			r.cfg.Log.Warn("a key was revoked", "kid", k.KeyID)
 		}
+	}
+	if !slices.Equal(old.Recipients, ring.Recipients) {
+		r.cfg.Log.Warn("the keys were sealed for others", "from", old.Recipients, "to", ring.Recipients)
 	}
 	if old.Policy != ring.Policy {
 		r.cfg.Log.Warn("the policy was changed by somebody else, and is in force now", "from", old.Policy, "to", ring.Policy)

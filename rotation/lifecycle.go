@@ -258,7 +258,9 @@ func (r *Ring) forgetPrivate(now time.Time) (events []Event) {
 	return events
 }
 
-func (k *Key) forget() { k.Private, k.Sealed, k.signing, k.unsealErr = nil, nil, nil, nil }
+func (k *Key) forget() {
+	k.Private, k.Sealed, k.signing, k.opened, k.unsealErr = nil, nil, nil, false, nil
+}
 
 // A TooEarlyError is why [Rotate] refuses: relying parties may not know the
 // standby yet.

@@ -100,7 +100,8 @@ type Key struct {
 
 	public    jwks.PublicKey
 	signing   *jwks.SigningKey // nil without Private, or while Sealed is closed
-	unsealErr error            // why it is closed, if that was tried
+	opened    bool             // Sealed, as it stands there, was opened or made here
+	unsealErr error            // why not, if that was tried
 }
 
 // PublicKey is the public half.
@@ -282,6 +283,9 @@ func (r *Ring) clone() *Ring {
 	c.Recipients = slices.Clone(r.Recipients)
 	return &c
 }
+
+// Knows reports whether the key with this kid is or was in the ring.
+func (r *Ring) Knows(kid string) bool { return r.find(kid) != nil || slices.Contains(r.Removed, kid) }
 
 // find returns the key with this kid, or nil.
 func (r *Ring) find(kid string) *Key {

@@ -354,8 +354,8 @@ func (r *Rotator) checkOpens(ctx context.Context, next *Ring) error {
 	known := r.view.Load().ring
 	closed := next.clone()
 	for i := range closed.Keys {
-		if k := &closed.Keys[i]; len(k.Sealed) > 0 && known.find(k.KeyID) == nil {
-			k.signing = nil
+		if k := &closed.Keys[i]; known.find(k.KeyID) == nil {
+			k.opened = false
 		}
 	}
 	if _, err := closed.Unseal(ctx, r.cfg.Sealer); err != nil {

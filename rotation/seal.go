@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,24 +34,31 @@ func (k *Key) hasPrivate() bool {
 // stay so, and the error says why. If there is nothing to open it returns r
 // itself.
 func (r *Ring) Unseal(ctx context.Context, s Sealer) (*Ring, error) {
-	if !slices.ContainsFunc(r.Keys, func(k Key) bool { return k.closed() }) {
+	if !slices.ContainsFunc(r.Keys, func(k Key) bool { return k.toOpen() }) {
 		return r, nil
 	}
 	open := r.clone()
 	var errs []error
 	for i := range open.Keys {
 		k := &open.Keys[i]
-		if !k.closed() {
+		if !k.toOpen() {
 			continue
 		}
-		if k.signing, k.unsealErr = k.unseal(ctx, s, r.Recipients); k.unsealErr != nil {
-			errs = append(errs, k.unsealErr)
+		key, err := k.unseal(ctx, s, r.Recipients)
+		if err != nil {
+			errs = append(errs, err)
+		} else {
+			k.signing = key
 		}
+		k.opened, k.unsealErr = err == nil, err
 	}
 	return open, errors.Join(errs...)
 }
 
-func (k *Key) closed() bool { return k.signing == nil && len(k.Sealed) > 0 }
+func (k *Key) toOpen() bool { return len(k.Sealed) > 0 && !k.opened }
+
+// closed keys cannot be signed with.
+func (k *Key) closed() bool { return len(k.Sealed) > 0 && k.signing == nil }
 
 func (k *Key) whyClosed() error {
 	if k.unsealErr != nil {
@@ -77,13 +85,14 @@ func (k *Key) unseal(ctx context.Context, s Sealer, recipients []string) (*jwks.
 	return key, nil
 }
 
-// inherit takes over the private keys that are open in known: a kid names the
-// same key for ever.
+// inherit takes over the private keys that are at hand in known: a kid names
+// the same key for ever. What was sealed anew must open all the same.
 func (r *Ring) inherit(known *Ring) {
 	for i := range r.Keys {
 		k := &r.Keys[i]
 		if before := known.find(k.KeyID); before != nil && k.closed() {
 			k.signing = before.signing
+			k.opened = before.opened && bytes.Equal(before.Sealed, k.Sealed)
 		}
 	}
 }
@@ -114,6 +123,7 @@ func (r *Ring) Seal(ctx context.Context, s Sealer) (*Ring, error) {
 		if k.Sealed, err = s.Seal(ctx, r.Recipients, der); err != nil {
 			return nil, fmt.Errorf("sealing key %s for %s: %w", k.KeyID, strings.Join(r.Recipients, ", "), err)
 		}
+		k.opened = true
 	}
 	return sealed, nil
 }
@@ -134,7 +144,7 @@ func Reseal(r *Ring, recipients []string, now time.Time) (*Ring, error) {
 		if k.closed() {
 			return r, k.whyClosed()
 		}
-		k.Private, k.Sealed = nil, nil
+		k.Private, k.Sealed, k.opened = nil, nil, false
 	}
 	return next, nil
 }

@@ -264,6 +264,36 @@ func TestClosedReplica(t *testing.T) {
 	})
 }
 
+// A replica that was left out when the ring was sealed anew signs on with what
+// it has, and says that it could not start again.
+func TestResealedForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mine := &box{owner: "alice"}
+		s, _, rotator := sealedRunning(t, mine, false)
+		reseal := func(recipients ...string) {
+			_, err := rotation.Update(t.Context(), s, mine, func(r *rotation.Ring) (*rotation.Ring, error) {
+				open, err := r.Unseal(t.Context(), &box{owner: r.Recipients[len(r.Recipients)-1]})
+				if err != nil {
+					return r, err
+				}
+				return rotation.Reseal(open, recipients, time.Now())
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+		}
+		reseal("bob")
+		if err := rotator.Ready(time.Now()); err != nil || !strings.Contains(rotator.Failure(), "sealed for bob") {
+			t.Errorf("ready: %v; failure: %q", err, rotator.Failure())
+		}
+		reseal("alice", "bob")
+		if rotator.Failure() != "" {
+			t.Errorf("taken in again: %s", rotator.Failure())
+		}
+	})
+}
+
 func TestPublishOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, pub, rotator := sealedRunning(t, nil, true)

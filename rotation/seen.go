@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -53,7 +52,7 @@ func (r *Ring) CheckAgainst(seen Seen) error {
 			seen.Updated.Format(time.RFC3339), seen.By, r.Updated.Format(time.RFC3339))}
 	}
 	for _, kid := range seen.KeyIDs {
-		if r.find(kid) == nil && !slices.Contains(r.Removed, kid) {
+		if !r.Knows(kid) {
 			return &PastError{fmt.Sprintf("the ring has never known key %s, which %s has seen", kid, seen.By)}
 		}
 	}
