@@ -1,0 +1,54 @@
+package secret
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Every name is quoted: "1e3" and "null" are good ones.
+const rbac = `apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: "oidc-provider-%[2]s"
+  namespace: "%[1]s"
+rules:
+- apiGroups: [""]
+  resources: ["secrets"]
+  resourceNames: ["%[2]s"]
+  verbs: ["get", "list", "watch", "update"]
+# A Role cannot limit by name what may be created: remove this rule once the
+# Secret exists.
+- apiGroups: [""]
+  resources: ["secrets"]
+  verbs: ["create"]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: "oidc-provider-%[2]s"
+  namespace: "%[1]s"
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: "oidc-provider-%[2]s"
+subjects:
+- kind: ServiceAccount
+  namespace: "%[3]s"
+  name: "%[4]s"
+`
+
+// RBAC returns, as YAML, a Role with the least that the store in the Secret
+// name of namespace needs, and its binding to serviceAccount ("namespace:name").
+func RBAC(namespace, name, serviceAccount string) ([]byte, error) {
+	if err := validate(namespace, name); err != nil {
+		return nil, err
+	}
+	accountNamespace, account, _ := strings.Cut(serviceAccount, ":")
+	wrong := append(validation.IsDNS1123Label(accountNamespace), validation.IsDNS1123Subdomain(account)...)
+	if len(wrong) > 0 {
+		return nil, fmt.Errorf("service account %q: %s (hint: use namespace:name)", serviceAccount, wrong[0])
+	}
+	return fmt.Appendf(nil, rbac, namespace, name, accountNamespace, account), nil
+}

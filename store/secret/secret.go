@@ -1,0 +1,180 @@
+// Package secret keeps a ring in one Kubernetes Secret.
+//
+// The ring of a cluster's own issuer does not belong into a Secret of that
+// same cluster: whoever reads it there can sign as anybody. [Store.Issuer] and
+// [TokenIssuer] tell which issuer the API server has.
+package secret
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/connrotation"
+
+	"oidc-provider/rotation"
+)
+
+// ringKey is the entry of the Secret's data that holds the ring.
+const ringKey = "ring.json"
+
+// Bounds of one request each; the caller's context may set tighter ones.
+const (
+	readTimeout  = 3 * time.Second
+	writeTimeout = 5 * time.Second
+)
+
+// A Store is one Secret, of which it touches the data entry "ring.json" alone.
+// It implements [rotation.Watcher].
+type Store struct {
+	namespace, name string
+	host            string // of the API server
+	client          *rest.RESTClient
+	dialer          *connrotation.Dialer
+}
+
+// Load implements [rotation.Store]. A Secret without the entry is an empty
+// store; one whose entry is empty is not.
+func (s *Store) Load(ctx context.Context) ([]byte, rotation.Version, error) {
+	secret, err := s.get(ctx)
+	if err != nil || version(secret) == "" {
+		return nil, "", err
+	}
+	return secret.Data[ringKey], version(secret), nil
+}
+
+// Swap implements [rotation.Store]. It creates the Secret if need be, and
+// leaves everything of an existing one but the ring as it is. A change to
+// anything of the Secret is a conflict.
+func (s *Store) Swap(ctx context.Context, data []byte, old rotation.Version) error {
+	secret, err := s.get(ctx)
+	switch {
+	case err != nil:
+		return err
+	case version(secret) != old:
+		return rotation.ErrConflict
+	case secret == nil:
+		return s.create(ctx, data)
+	}
+	return s.update(ctx, secret, data)
+}
+
+// version is empty if there is no ring. The UID keeps a Secret that was
+// deleted and made again from ever looking like the one before.
+func version(secret *corev1.Secret) rotation.Version {
+	if secret == nil {
+		return ""
+	}
+	if _, ok := secret.Data[ringKey]; !ok {
+		return ""
+	}
+	return rotation.Version(string(secret.UID) + "/" + secret.ResourceVersion)
+}
+
+// get returns nil if the Secret does not exist. It asks for no resourceVersion:
+// only then does the API server answer from etcd's quorum and not from a cache,
+// and a replica may take what it reads for the present state.
+func (s *Store) get(parent context.Context) (*corev1.Secret, error) {
+	ctx, cancel := context.WithTimeout(parent, readTimeout)
+	defer cancel()
+	for {
+		secret, err := s.send(ctx, s.client.Get().Name(s.name))
+		switch {
+		case err == nil:
+			return secret, nil
+		case isMissing(err, "secrets"):
+			return nil, nil
+		case !errors.Is(err, errNoConnection):
+			return nil, s.failure(parent, s.doing("reading"), err)
+		}
+	}
+}
+
+func (s *Store) create(ctx context.Context, data []byte) error {
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      s.name,
+			Namespace: s.namespace,
+			Labels:    map[string]string{"app.kubernetes.io/managed-by": "oidc-provider"},
+		},
+		Type: corev1.SecretTypeOpaque,
+	}
+	err := s.write(ctx, s.client.Post(), secret, data)
+	switch {
+	case err == nil:
+		return nil
+	case apierrors.IsAlreadyExists(err) && !apierrors.IsUnexpectedServerError(err):
+		return rotation.ErrConflict
+	case isMissing(err, "namespaces"):
+		return fmt.Errorf("%s: there is no such namespace (hint: create it with `kubectl create namespace %s`)", s.doing("creating"), s.namespace)
+	}
+	return s.failure(ctx, s.doing("creating"), err)
+}
+
+// update relies on the resourceVersion and the UID in the object: with them the
+// API server refuses to replace anything else than what was read.
+func (s *Store) update(ctx context.Context, secret *corev1.Secret, data []byte) error {
+	if secret.Immutable != nil && *secret.Immutable {
+		return fmt.Errorf("%s: it is marked immutable, for good (hint: save the ring with `oidc-provider keys export`, delete the Secret, and bring the ring back with `oidc-provider keys restore`)", s.doing("writing"))
+	}
+	err := s.write(ctx, s.client.Put().Name(s.name), secret, data)
+	switch {
+	case err == nil:
+		return nil
+	case apierrors.IsConflict(err) && !apierrors.IsUnexpectedServerError(err), isMissing(err, "secrets"):
+		return rotation.ErrConflict
+	}
+	return s.failure(ctx, s.doing("writing"), err)
+}
+
+func (s *Store) write(ctx context.Context, req *rest.Request, secret *corev1.Secret, data []byte) error {
+	if secret.Data == nil {
+		secret.Data = make(map[string][]byte)
+	}
+	secret.Data[ringKey] = data
+	size := 0
+	for _, value := range secret.Data {
+		size += len(value)
+	}
+	if size > corev1.MaxSecretSize {
+		return errTooLarge
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	stored, err := s.send(ctx, req.Body(secret))
+	if err == nil && !bytes.Equal(stored.Data[ringKey], data) {
+		err = &malformedError{"what it stored is not what was sent (hint: does an admission webhook change Secrets?)"}
+	}
+	return err
+}
+
+// send sends req once. Left to itself, client-go repeats what a busy server
+// answers with Retry-After, also a write that may have been carried out: its
+// second answer would be a conflict with ourselves.
+func (s *Store) send(ctx context.Context, req *rest.Request) (*corev1.Secret, error) {
+	ctx, done := s.track(ctx)
+	defer done()
+	result := req.Namespace(s.namespace).Resource("secrets").MaxRetries(0).Do(ctx)
+	if err := result.Error(); err != nil {
+		return nil, err
+	}
+	// A body of "{}" decodes as well, and must not pass for an empty store.
+	var secret corev1.Secret
+	if err := result.Into(&secret); err != nil {
+		return nil, &malformedError{"its answer cannot be read: " + err.Error() + " " + noAPIServer}
+	}
+	if secret.Name != s.name || secret.Namespace != s.namespace || secret.UID == "" || secret.ResourceVersion == "" {
+		return nil, &malformedError{"its answer is not that Secret " + noAPIServer}
+	}
+	return &secret, nil
+}
+
+func (s *Store) doing(verb string) string {
+	return fmt.Sprintf("%s Secret %s/%s at the API server %s", verb, s.namespace, s.name, s.host)
+}
