@@ -434,6 +434,9 @@ func (r *Rotator) report(err error) {
 	}
 }
 
+// PublishOnly reports whether this replica never signs.
+func (r *Rotator) PublishOnly() bool { return r.cfg.PublishOnly }
+
 // View is what this replica knows.
 func (r *Rotator) View() *View { return r.view.Load() }
 

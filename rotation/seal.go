@@ -52,7 +52,14 @@ func (r *Ring) Unseal(ctx context.Context, s Sealer) (*Ring, error) {
 		}
 		k.opened, k.unsealErr = err == nil, err
 	}
-	return open, errors.Join(errs...)
+	switch n := len(errs); n {
+	case 0:
+		return open, nil
+	case 1:
+		return open, errs[0]
+	default: // most likely for the same reason
+		return open, fmt.Errorf("%w; %d more do not open either", errs[0], n-1)
+	}
 }
 
 func (k *Key) toOpen() bool { return len(k.Sealed) > 0 && !k.opened }

@@ -58,6 +58,12 @@ func (b *box) fail(err error) {
 	b.err = err
 }
 
+func (b *box) failing() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err != nil
+}
+
 func sealedRing(t testing.TB) []byte {
 	t.Helper()
 	r, err := rotation.New(simIssuer, rotation.Policy{}, epoch, generateEC)
@@ -157,14 +163,15 @@ func TestChangesOfAClosedRing(t *testing.T) {
 	if err := s.Swap(t.Context(), sealedRing(t), ""); err != nil {
 		t.Fatal(err)
 	}
-	r, err := rotation.Update(t.Context(), s, &box{}, func(r *rotation.Ring) (*rotation.Ring, error) {
+	_, err := rotation.Update(t.Context(), s, &box{}, func(r *rotation.Ring) (*rotation.Ring, error) {
 		next, _, err := rotation.Rotate(r, epoch, true, generateEC)
 		return next, err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err = rotation.Read(t.Context(), s); err != nil {
+	r, err := rotation.Read(t.Context(), s)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if r, err = r.Unseal(t.Context(), &box{owner: "alice"}); err != nil || len(r.Keys) != 3 {

@@ -3,6 +3,8 @@ package rotation_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
+	"oidc-provider/store/storetest"
 )
 
 // TestSimulation runs replicas through years of hostile life and checks the
@@ -27,7 +30,8 @@ func TestSimulation(t *testing.T) {
 			MaxTokenLifetime: rotation.Duration(rapid.SampledFrom(lifetimes).Draw(t, "lifetime")),
 			ClockSkew:        rotation.Duration(rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Minute}).Draw(t, "skew")),
 		}
-		w := newWorld(t, p)
+		kind := rapid.SampledFrom(storetest.Kinds).Draw(t, "store")
+		w := newWorld(t, p, kind, rapid.Bool().Draw(t, "sealed"))
 		t.Repeat(w.actions(aheads))
 		total.add(w)
 	})
@@ -46,13 +50,13 @@ func (s *simTotal) add(w *world) {
 	s.Simulated += w.now.Sub(simStart)
 	s.Tokens += w.count.tokens
 	s.Refused += w.count.refused
-	s.Faults += w.count.faults
+	s.Faults += w.store.Counts().Faults
 	s.RelyingParties += w.count.fetches
 	s.Keys += w.made
 	s.Signed += len(w.tokens)
 	s.Gone += len(w.gone)
 	s.Revoked += len(w.revoked)
-	s.Writes += w.store.version
+	s.Writes += w.store.Counts().Writes
 }
 
 var (
@@ -84,7 +88,10 @@ func (w *world) actions(aheads []time.Duration) map[string]func(*rapid.T) {
 		"pass":  pass,
 		"pass2": pass, // twice as likely as the rest
 		"hang": func(t *rapid.T) { // every loop stands still
-			w.now = w.now.Add(rapid.SampledFrom(spans).Draw(t, "span"))
+			end := w.now.Add(rapid.SampledFrom(spans).Draw(t, "span"))
+			w.now = latest(w.now, earlier(w.landAt, end)) // what was sent arrives
+			w.land()
+			w.now = end
 			for _, rep := range w.replicas {
 				w.sign(rep)
 			}
@@ -92,13 +99,28 @@ func (w *world) actions(aheads []time.Duration) map[string]func(*rapid.T) {
 		},
 		"crash": func(t *rapid.T) { replica(t).r = nil },
 		"start": func(t *rapid.T) { w.start(replica(t)) },
-		"cut":   func(t *rapid.T) { replica(t).link.cut = true },
-		"heal":  func(t *rapid.T) { replica(t).link.cut = false },
+		"cut":   func(t *rapid.T) { replica(t).link.SetCut(true) },
+		"heal":  func(t *rapid.T) { replica(t).link.SetCut(false) },
 		"publish": func(t *rapid.T) {
 			p := replica(t).places[rapid.IntRange(0, 1).Draw(t, "place")]
 			p.failing = !p.failing
 		},
-		"fault": func(t *rapid.T) { w.store.fault = fault(rapid.IntRange(1, 3).Draw(t, "fault")) },
+		"fault": func(t *rapid.T) {
+			faults := []storetest.Fault{storetest.FailBefore, storetest.FailAfter, storetest.LoseRace, storetest.Late}
+			w.lateBy = rapid.SampledFrom([]time.Duration{0, w.skew / 4, w.skew / 2}).Draw(t, "late by")
+			w.store.FailSwap(rapid.SampledFrom(faults).Draw(t, "fault"))
+		},
+		"fail load": func(*rapid.T) { w.store.FailLoad() },
+		"touch":     func(*rapid.T) { w.store.Touch() },
+		"plugin": func(t *rapid.T) { // what opens the keys goes away, or comes back
+			rep := replica(t)
+			if !rep.sealer.failing() {
+				rep.sealer.fail(errors.New("the plugin is away"))
+				return
+			}
+			rep.sealer.fail(nil)
+			w.tick(rep)
+		},
 		"drift": func(t *rapid.T) {
 			// A clock is set, never backwards past what it has shown by
 			// more than the skew; the loop wakes soon after.
@@ -141,8 +163,33 @@ func (w *world) actions(aheads []time.Duration) map[string]func(*rapid.T) {
 				return rotation.ImportVerifying(r, w.pool[i].PublicKey, false, clock(t))
 			})
 		},
-		"damage": w.damage,
+		"reseal": func(t *rapid.T) {
+			open := &box{owner: "safe"}
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+				r, err := r.Unseal(context.Background(), open)
+				if err != nil || len(r.Recipients) == 0 {
+					return r, err
+				}
+				return rotation.Reseal(r, recipients, clock(t))
+			})
+		},
+		"damage":   w.damage,
+		"rollback": w.rollback,
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 func (w *world) drawOffset(t *rapid.T) time.Duration {
@@ -151,7 +198,7 @@ func (w *world) drawOffset(t *rapid.T) time.Duration {
 }
 
 func (w *world) operate(change func(*rotation.Ring) (*rotation.Ring, error)) {
-	if _, err := rotation.Update(context.Background(), w.cli(), nil, change); err != nil {
+	if _, err := rotation.Update(context.Background(), w.cli(), &box{}, change); err != nil {
 		fmt.Fprintln(&w.out, err)
 	}
 	w.emergency = false
@@ -159,29 +206,58 @@ func (w *world) operate(change func(*rotation.Ring) (*rotation.Ring, error)) {
 
 // damage replaces the ring by something that is none of ours for a while.
 func (w *world) damage(t *rapid.T) {
-	good := w.store.data
+	good := w.store.Data()
 	bad := rapid.SampledFrom([][]byte{
 		{}, good[:len(good)/2], []byte("{}"), []byte("null"), bytes.Replace(good, []byte("oidc.example.test"), []byte("other.example.test"), 1),
 		bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1),
 		bytes.Replace(good, []byte(`"keys"`), []byte(`"kays"`), 1),
 	}).Draw(t, "damage")
-	w.store.data, w.store.kept = bad, bad
-	w.store.version++
+	w.replace(t, bad, func() {
+		if !bytes.Contains(bad, []byte("other.example.test")) { // operators serve any issuer
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+				next, _, err := rotation.Rotate(r, w.now, true, w.generate)
+				return next, err
+			})
+		}
+	})
+}
+
+// rollback puts an old backup in the place of the ring for a while.
+func (w *world) rollback(t *rapid.T) {
+	old, good := w.decode(w.backup), w.store.Data()
+	for _, rep := range w.replicas {
+		data, _, err := rep.memory.Load(context.Background())
+		var seen struct{ Generation int64 }
+		if err == nil {
+			err = json.Unmarshal(data, &seen)
+		}
+		if err != nil || seen.Generation <= old.Generation {
+			return // this one has not been there
+		}
+	}
+	w.replace(t, w.backup, func() {})
+	if rapid.Bool().Draw(t, "newer backup") {
+		w.backup = good
+	}
+}
+
+// replace is how the store holds bad for a while, which nobody may replace.
+func (w *world) replace(t *rapid.T, bad []byte, operate func()) {
+	w.now = latest(w.now, w.landAt) // nothing is on its way
+	w.land()
+	good := w.store.Data()
+	w.store.Put(bad)
+	w.kept = true
 	w.pass(rapid.SampledFrom(spans[:4]).Draw(t, "span"))
 	rep := rapid.SampledFrom(w.replicas).Draw(t, "replica")
 	w.start(rep)
 	w.tick(rep)
-	if !bytes.Contains(bad, []byte("other.example.test")) { // operators serve any issuer
-		w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
-			next, _, err := rotation.Rotate(r, w.now, true, w.generate)
-			return next, err
-		})
+	operate()
+	if !bytes.Equal(w.store.Data(), bad) {
+		t.Fatalf("invariant 7: what is no successor of the ring was replaced")
 	}
-	if !bytes.Equal(w.store.data, bad) {
-		t.Fatalf("invariant 7: unreadable data was replaced")
-	}
-	w.store.data, w.store.kept = good, nil
-	w.store.version++
+	w.store.Put(good)
+	w.kept = false
 }
 
 // checkSuccession compares the true ring with the one that follows.
@@ -267,7 +343,7 @@ func (w *world) checkProgress(span time.Duration) {
 		return
 	}
 	if !slices.ContainsFunc(w.replicas, func(rep *replica) bool {
-		return rep.r != nil && !rep.link.cut && !rep.places[0].failing && !rep.places[1].failing
+		return rep.r != nil && !rep.publishOnly && !rep.sealer.failing() && !rep.link.Cut() && !rep.places[0].failing && !rep.places[1].failing
 	}) {
 		return
 	}
@@ -293,7 +369,7 @@ func (w *world) checkProgress(span time.Duration) {
 func (w *world) checkReplicasAgree() {
 	var kids []string
 	for _, rep := range w.replicas {
-		if rep.r == nil || rep.r.View().Ring().Generation != w.ring.Generation || rep.r.View().Pending() != nil || rep.link.doubt != nil {
+		if rep.r == nil || rep.publishOnly || rep.sealer.failing() || rep.r.View().Ring().Generation != w.ring.Generation || rep.r.View().Pending() != nil || rep.link.doubt != nil {
 			continue
 		}
 		local := w.now.Add(rep.offset)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,85 +16,41 @@ import (
 
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
+	"oidc-provider/store"
+	"oidc-provider/store/storetest"
 )
 
-// The world of the simulation: a store that lies about its writes, replicas
-// whose clocks differ, publishers that fail, and relying parties that cache.
+// The world of the simulation: a store of one kind or another that lies about
+// its writes, replicas whose clocks differ, publishers that fail, and relying parties that cache.
 // It keeps its own books about what was shown and signed when, in true time,
 // and never asks the code under test for them.
 
 const simIssuer = "https://oidc.example.test"
 
-var errHostile = errors.New("the hostile store says no")
-
-type fault int
-
-const (
-	noFault    fault = iota
-	failBefore       // nothing is written, and an error returned
-	failAfter        // it is written, and an error returned
-	loseRace         // somebody else writes first
-)
-
-// hostileStore is the one true ring.
-type hostileStore struct {
-	w       *world
-	data    []byte
-	version int
-	fault   fault // of the next Swap
-	kept    []byte
-}
-
-func (h *hostileStore) current() rotation.Version {
-	if h.version == 0 {
-		return ""
-	}
-	return rotation.Version(fmt.Sprint(h.version))
-}
-
-func (h *hostileStore) swap(data []byte, old rotation.Version) error {
-	f := h.fault
-	if h.fault = noFault; f != noFault {
-		h.w.count.faults++
-	}
-	switch {
-	case f == failBefore:
-		return errHostile
-	case h.current() != old || f == loseRace:
-		return rotation.ErrConflict
-	}
-	h.w.persist(data)
-	if f == failAfter {
-		return errHostile
-	}
-	return nil
-}
-
-// link is one replica's way to the store.
+// link is one process's way to the store.
 type link struct {
-	store *hostileStore
-	cut   bool
+	*storetest.Handle
+	w *world
 	// doubt is the two rings that may be true after a write of unknown
 	// outcome, until the next read.
 	doubt []*rotation.Ring
 }
 
-func (l *link) Load(context.Context) ([]byte, rotation.Version, error) {
-	if l.cut {
-		return nil, "", errHostile
+func (l *link) Load(ctx context.Context) ([]byte, rotation.Version, error) {
+	data, v, err := l.Handle.Load(ctx)
+	if err == nil {
+		l.doubt = nil
 	}
-	l.doubt = nil
-	return slices.Clone(l.store.data), l.store.current(), nil
+	return data, v, err
 }
 
-func (l *link) Swap(_ context.Context, data []byte, old rotation.Version) error {
-	if l.cut {
-		return errHostile
-	}
-	before := l.store.data
-	err := l.store.swap(data, old)
-	if err == errHostile {
-		l.doubt = []*rotation.Ring{l.store.w.decode(before), l.store.w.decode(data)}
+func (l *link) Swap(ctx context.Context, data []byte, old rotation.Version) error {
+	before := l.w.store.Data()
+	err := l.Handle.Swap(ctx, data, old)
+	if err != nil && !errors.Is(err, rotation.ErrConflict) && !l.Cut() {
+		l.doubt = []*rotation.Ring{l.w.decode(before), l.w.decode(data)}
+		// It may have been sent, and be on its way.
+		l.w.landAt, l.w.lateEmergency = l.w.now.Add(l.w.lateBy), l.w.emergency
 	}
 	return err
 }
@@ -122,6 +77,11 @@ func (p *place) Publish(_ context.Context, v *rotation.View) error {
 
 type replica struct {
 	link   *link
+	memory *store.Memory // survives it
+	sealer *box
+	// publishOnly replicas neither sign nor write.
+	publishOnly bool
+
 	offset time.Duration // its clock is that much ahead
 	places [2]*place
 	r      *rotation.Rotator // nil while it is down
@@ -139,11 +99,20 @@ type relyingParty struct {
 }
 
 type world struct {
-	t        *rapid.T
-	now      time.Time // true time
-	skew     time.Duration
-	store    *hostileStore
-	ring     *rotation.Ring // what is in the store
+	t      *rapid.T
+	now    time.Time // true time
+	skew   time.Duration
+	store  *storetest.Fake
+	ring   *rotation.Ring // what is in the store
+	kept   bool           // it must not be replaced now
+	backup []byte         // an old document
+
+	// A write that was answered with an error may land at landAt, lateBy
+	// later; zero if there is none.
+	landAt        time.Time
+	lateBy        time.Duration
+	lateEmergency bool
+
 	replicas []*replica
 	parties  []*relyingParty
 	pool     []*jwks.SigningKey
@@ -160,7 +129,7 @@ type world struct {
 	gone      map[string]bool
 
 	emergency bool // an operator is forcing or revoking
-	count     struct{ tokens, refused, faults, fetches int }
+	count     struct{ tokens, refused, fetches int }
 }
 
 var simStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -178,23 +147,34 @@ var simKeys = func() []*jwks.SigningKey {
 	return keys
 }()
 
-func newWorld(t *rapid.T, p rotation.Policy) *world {
+// recipients seal the ring of a world that is sealed.
+var recipients = []string{"replicas", "safe"}
+
+func newWorld(t *rapid.T, p rotation.Policy, kind storetest.Kind, sealed bool) *world {
 	w := &world{
 		t: t, now: simStart, skew: time.Duration(p.ClockSkew),
 		pool: simKeys, published: map[string]time.Time{}, ahead: map[string]time.Duration{}, exempt: map[string]bool{},
 		tokens: map[string]time.Time{}, revoked: map[string]bool{}, gone: map[string]bool{},
 	}
-	w.store = &hostileStore{w: w}
+	w.store = storetest.NewFake(kind)
+	w.store.OnWrite = w.persist
 	r, err := rotation.New(simIssuer, p, w.now, w.generate)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if sealed {
+		r.Recipients = recipients
+	}
 	w.exempt[r.Active(w.now).KeyID] = true
-	if err := rotation.Create(context.Background(), w.cli(), nil, r); err != nil {
+	if err := rotation.Create(context.Background(), w.cli(), &box{}, r); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
-		rep := &replica{link: w.cli(), places: [2]*place{{w: w}, {w: w}}}
+	w.backup = w.store.Data()
+	for i := range 4 {
+		rep := &replica{
+			link: w.cli(), memory: &store.Memory{}, sealer: &box{owner: "replicas"}, publishOnly: i == 3,
+			places: [2]*place{{w: w}, {w: w}},
+		}
 		w.replicas = append(w.replicas, rep)
 		w.start(rep)
 		w.tick(rep) // the ring is in use from the beginning
@@ -205,7 +185,7 @@ func newWorld(t *rapid.T, p rotation.Policy) *world {
 	return w
 }
 
-func (w *world) cli() *link { return &link{store: w.store} }
+func (w *world) cli() *link { return &link{Handle: w.store.Handle(), w: w} }
 
 func (w *world) generate(rotation.Policy) (*jwks.SigningKey, error) {
 	if w.made == len(w.pool) {
@@ -226,27 +206,45 @@ func (w *world) decode(data []byte) *rotation.Ring {
 	if err != nil {
 		w.t.Fatalf("invariant 1: a ring was written that cannot be used: %v", err)
 	}
+	if r, err = r.Unseal(context.Background(), &box{owner: "safe"}); err != nil {
+		w.t.Fatalf("invariant 1: a ring was written that cannot be opened: %v", err)
+	}
+	for _, k := range r.Keys {
+		if len(r.Recipients) > 0 && len(k.Private) > 0 {
+			w.t.Fatalf("invariant 5: the private half of key %s was written as it is", k.KeyID)
+		}
+	}
 	return r
 }
 
 // persist is the moment at which a ring becomes the true one.
 func (w *world) persist(data []byte) {
-	if w.store.kept != nil {
-		w.t.Fatalf("invariant 7: unreadable data was replaced")
+	if w.kept {
+		w.t.Fatalf("invariant 7: what is no successor of the ring was replaced")
 	}
 	next := w.decode(data)
 	if w.ring != nil {
 		w.checkSuccession(w.ring, next)
 	}
 	w.ring = next
-	w.store.data = slices.Clone(data)
-	w.store.version++
+}
+
+// land lets a late write arrive, if it is its time.
+func (w *world) land() {
+	if w.landAt.IsZero() || w.now.Before(w.landAt) {
+		return
+	}
+	emergency := w.emergency
+	w.emergency = w.lateEmergency
+	w.store.Land()
+	w.emergency, w.landAt = emergency, time.Time{}
 }
 
 func (w *world) start(rep *replica) {
 	rep.places[0].shown, rep.places[1].shown = nil, nil
 	r, err := rotation.OpenAt(context.Background(), rotation.Config{
 		Store: rep.link, Issuer: simIssuer, Generate: w.generate,
+		Sealer: rep.sealer, PublishOnly: rep.publishOnly, Memory: rep.memory,
 		Publishers: []rotation.Publisher{rep.places[0], rep.places[1]},
 		Log:        slog.New(slog.NewTextHandler(&w.out, nil)),
 	}, w.now.Add(rep.offset))
@@ -312,7 +310,11 @@ func (w *world) pass(d time.Duration) {
 		if next.After(end) {
 			next = end
 		}
+		if next.After(w.landAt) && w.landAt.After(w.now) {
+			next = w.landAt
+		}
 		w.now = next
+		w.land()
 		for _, rep := range w.replicas {
 			w.sign(rep)
 			w.tick(rep)
@@ -345,7 +347,7 @@ func (w *world) fetch() {
 
 // sign asks a replica for a token with the longest lifetime it allows.
 func (w *world) sign(rep *replica) {
-	if rep.r == nil {
+	if rep.r == nil || rep.publishOnly {
 		return
 	}
 	local := w.now.Add(rep.offset)

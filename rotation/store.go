@@ -21,7 +21,9 @@ type Store interface {
 	// Swap replaces the document if its version is still old ("" = must not
 	// exist yet). It is durable on return. ErrConflict means that someone
 	// else was first and nothing was written. After any other error the
-	// document may or may not have been replaced: only Load can tell.
+	// document may or may not have been replaced, and only Load can tell; or
+	// it may yet be, for as long as its version is old. The lifecycle allows
+	// for that up to half of the policy's ClockSkew.
 	Swap(ctx context.Context, data []byte, old Version) error
 }
 

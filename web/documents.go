@@ -85,6 +85,9 @@ func (d *Documents) Publish(_ context.Context, v *rotation.View) error {
 // find returns the document at this path, or nil.
 func (d *Documents) find(path string) *document { return (*d.current.Load())[path] }
 
+// empty reports whether nothing has been published yet.
+func (d *Documents) empty() bool { return len(*d.current.Load()) == 0 }
+
 // What a document is, as the metrics call it.
 const (
 	configurationDocument = "configuration"

@@ -20,7 +20,7 @@ type countKey struct {
 	status   int
 }
 
-var statusText = map[int]string{200: "200", 204: "204", 304: "304", 404: "404", 405: "405"}
+var statusText = map[int]string{200: "200", 204: "204", 304: "304", 404: "404", 405: "405", 503: "503"}
 
 func newCounts(metrics prometheus.Registerer) *counts {
 	c := &counts{
@@ -32,7 +32,7 @@ func newCounts(metrics prometheus.Registerer) *counts {
 	}
 	metrics.MustRegister(c.vec)
 	for status, text := range statusText {
-		if status == 404 {
+		if status == 404 || status == 503 {
 			c.known[countKey{noDocument, status}] = c.vec.WithLabelValues(noDocument, text)
 			continue
 		}

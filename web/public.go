@@ -11,7 +11,8 @@ import (
 )
 
 // Public answers the requests of relying parties: GET, HEAD and OPTIONS for
-// the documents, 405 for other methods, 404 for other paths. It never
+// the documents, 405 for other methods, 404 for other paths, and 503 for all as
+// long as nothing has been published. It never
 // redirects and never looks at the Host header.
 func Public(docs *Documents, metrics prometheus.Registerer, log *slog.Logger) http.Handler {
 	p := &public{docs: docs, counts: newCounts(metrics)}
@@ -50,6 +51,11 @@ var (
 func (p *public) serve(c echo.Context) error {
 	req, res := c.Request(), c.Response()
 	doc := p.docs.find(req.URL.Path)
+	if doc == nil && p.docs.empty() {
+		p.counts.add(noDocument, http.StatusServiceUnavailable)
+		res.Header().Set("Retry-After", "1")
+		return echo.ErrServiceUnavailable
+	}
 	if doc == nil {
 		p.counts.add(noDocument, http.StatusNotFound)
 		return echo.ErrNotFound

@@ -229,8 +229,8 @@ func TestNothingPublishedYet(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := web.Public(web.NewDocuments(web.DocumentsConfig{Issuer: issuer}), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	if resp := do(t, h, http.MethodGet, keySet); resp.StatusCode != 404 {
-		t.Errorf("got %s", resp.Status)
+	if resp := do(t, h, http.MethodGet, keySet); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("got %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
 	}
 }
 
@@ -246,8 +246,8 @@ func TestRequestsAreCounted(t *testing.T) {
 `
 	counted := map[string]int{"configuration 405": 1, "jwks 200": 1, "jwks 304": 1, "none 404": 1}
 	for _, document := range []string{"configuration", "jwks", "none", "page"} {
-		for _, code := range []string{"200", "204", "304", "404", "405"} {
-			if (document == "none") == (code == "404") {
+		for _, code := range []string{"200", "204", "304", "404", "405", "503"} {
+			if (document == "none") == (code == "404" || code == "503") {
 				want += fmt.Sprintf("oidc_provider_http_requests_total{code=%q,document=%q} %d\n", code, document, counted[document+" "+code])
 			}
 		}
