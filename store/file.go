@@ -100,6 +100,9 @@ func checkMode(info fs.FileInfo, path, want string) error {
 
 // Swap implements [rotation.Store].
 func (f *File) Swap(ctx context.Context, data []byte, old rotation.Version) error {
+	if len(data) > maxRing {
+		return fmt.Errorf("%d bytes are no ring, and were not written: Load takes %d MiB", len(data), maxRing>>20)
+	}
 	if old == "" {
 		if err := f.makeDir(); err != nil {
 			return err

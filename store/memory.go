@@ -9,12 +9,13 @@ import (
 	"oidc-provider/rotation"
 )
 
-// Memory is a store that forgets everything with its process, for tests. The
-// zero value is an empty store.
+// Memory is a store that forgets everything with its process, for tests. It is
+// a [rotation.Watcher]. The zero value is an empty store.
 type Memory struct {
 	mu      sync.Mutex
 	data    []byte
 	version int
+	written chan struct{} // closed by the next write; nil while nobody watches
 }
 
 // Load implements [rotation.Store].
@@ -39,7 +40,33 @@ func (m *Memory) Swap(ctx context.Context, data []byte, old rotation.Version) er
 	}
 	m.data = slices.Clone(data)
 	m.version++
+	if m.written != nil {
+		close(m.written)
+		m.written = nil
+	}
 	return nil
+}
+
+// Watch implements [rotation.Watcher].
+func (m *Memory) Watch(ctx context.Context, changed func()) {
+	for ctx.Err() == nil {
+		// The channel comes first: a write from here on is not missed.
+		written := m.nextWrite()
+		changed()
+		select {
+		case <-ctx.Done():
+		case <-written:
+		}
+	}
+}
+
+func (m *Memory) nextWrite() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.written == nil {
+		m.written = make(chan struct{})
+	}
+	return m.written
 }
 
 func (m *Memory) current() rotation.Version {

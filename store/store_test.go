@@ -1,141 +1,40 @@
 package store_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"oidc-provider/rotation"
 	"oidc-provider/store"
+	"oidc-provider/store/storetest"
 )
 
-// Every store passes this. open returns a handle on the same, at first empty
-// place each time it is called, as another process would have one.
-func testStore(t *testing.T, open func() rotation.Store) {
-	ctx := context.Background()
-	s := open()
-	load := func(s rotation.Store) (string, rotation.Version) {
-		t.Helper()
-		data, v, err := s.Load(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(data), v
-	}
-
-	if data, v := load(s); data != "" || v != "" {
-		t.Fatalf("an empty store holds %q, version %q", data, v)
-	}
-	if err := s.Swap(ctx, []byte("a"), "no such version"); !errors.Is(err, rotation.ErrConflict) {
-		t.Errorf("first write with a version: got %v, want ErrConflict", err)
-	}
-	if err := s.Swap(ctx, []byte("one"), ""); err != nil {
-		t.Fatal(err)
-	}
-	data, v1 := load(open())
-	if data != "one" || v1 == "" {
-		t.Fatalf("another handle reads %q, version %q", data, v1)
-	}
-	if err := s.Swap(ctx, []byte("other"), ""); !errors.Is(err, rotation.ErrConflict) {
-		t.Errorf("second first write: got %v, want ErrConflict", err)
-	}
-	if err := open().Swap(ctx, []byte("two"), v1); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Swap(ctx, []byte("three"), v1); !errors.Is(err, rotation.ErrConflict) {
-		t.Errorf("write over an old version: got %v, want ErrConflict", err)
-	}
-	data, v2 := load(s)
-	if data != "two" || v2 == v1 {
-		t.Errorf("reads %q, version %q after %q", data, v2, v1)
-	}
-	if _, again := load(s); again != v2 {
-		t.Errorf("version changed from %q to %q without a write", v2, again)
-	}
-
-	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	if err := s.Swap(ctx, large, v2); err != nil {
-		t.Fatal(err)
-	}
-	if data, _ := load(open()); data != string(large) {
-		t.Errorf("a document of %d bytes came back with %d", len(large), len(data))
-	}
-
-	cancelled, cancel := context.WithCancel(ctx)
-	cancel()
-	_, v3 := load(s)
-	if err := s.Swap(cancelled, []byte("never"), v3); err == nil {
-		t.Error("Swap with a cancelled context succeeded")
-	}
-	if _, _, err := s.Load(cancelled); err == nil {
-		t.Error("Load with a cancelled context succeeded")
-	}
-	if _, v := load(s); v != v3 {
-		t.Error("Swap with a cancelled context wrote")
-	}
-	testConcurrentWriters(t, open)
-}
-
-// Each of many writers adds its lines, one at a time: none may get lost.
-func testConcurrentWriters(t *testing.T, open func() rotation.Store) {
-	const writers, lines = 8, 10
-	ctx := context.Background()
-	_, v, err := open().Load(ctx)
-	if err == nil {
-		err = open().Swap(ctx, nil, v)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
-			s := open()
-			for n := range lines {
-				for {
-					data, v, err := s.Load(ctx)
-					if err == nil {
-						err = s.Swap(ctx, fmt.Appendf(data, "%d.%d\n", w, n), v)
-					}
-					if err == nil {
-						break
-					}
-					if !errors.Is(err, rotation.ErrConflict) {
-						t.Error(err)
-						return
-					}
-				}
-			}
-		})
-	}
-	wg.Wait()
-	data, _, err := open().Load(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for w := range writers {
-		for n := range lines {
-			if line := fmt.Sprintf("%d.%d\n", w, n); strings.Count("\n"+string(data), "\n"+line) != 1 {
-				t.Errorf("line %q stands %d times", line, strings.Count(string(data), line))
-			}
-		}
-	}
-}
-
 func TestMemory(t *testing.T) {
-	var m store.Memory
-	testStore(t, func() rotation.Store { return &m })
+	storetest.Run(t, func(*testing.T) storetest.Place {
+		var m store.Memory
+		return storetest.Place{Open: func(*testing.T) rotation.Store { return &m }}
+	})
 }
 
 func TestFile(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Place {
+		dir := filepath.Join(t.TempDir(), "keys")
+		return storetest.Place{Open: func(*testing.T) rotation.Store { return store.NewFile(dir) }}
+	})
+}
+
+func TestFileModes(t *testing.T) {
+	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "keys")
-	testStore(t, func() rotation.Store { return store.NewFile(dir) })
+	if err := store.NewFile(dir).Swap(ctx, []byte("ring"), ""); err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]os.FileMode{dir: 0o700, dir + "/ring.json": 0o600, dir + "/ring.lock": 0o600} {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -283,7 +182,7 @@ func TestFileIsNotADirectory(t *testing.T) {
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	for _, spec := range []string{dir + "/a", "file:" + dir + "/a", "file://" + dir + "/a", "FILE:" + dir + "/a"} {
-		s, err := store.Open(spec)
+		s, err := store.Open(spec, store.Options{})
 		if err != nil {
 			t.Errorf("%s: %v", spec, err)
 			continue
@@ -292,9 +191,57 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s: got %v", spec, s)
 		}
 	}
-	for _, spec := range []string{"", "file:", "file://", "etcd://a", "secret:a/b", "C:x"} {
-		if s, err := store.Open(spec); err == nil {
+	for _, spec := range []string{"", "file:", "file://", "C:x", "etcd:a", "etcd://", "etcd://a:b", "secret:", "secret:a", "secret:A/b"} {
+		if s, err := store.Open(spec, store.Options{}); err == nil {
 			t.Errorf("%q: got %v", spec, s)
+		}
+	}
+}
+
+// Opening connects to nothing.
+func TestOpenRemote(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	t.Setenv("KUBECONFIG", filepath.Join(dir, "none"))
+	password := write("password", "hunter2\n")
+	kubeconfig := write("kubeconfig", `
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+contexts: [{name: x, context: {cluster: c}}]
+`)
+	for _, tt := range []struct {
+		spec    string
+		options store.Options
+		want    string // "" if it is refused
+	}{
+		{"etcd://a,b:1/p", store.Options{}, "*etcd.Store"},
+		{"etcds://a", store.Options{}, "*etcd.Store"},
+		{"ETCD://a", store.Options{EtcdUser: "u", EtcdPasswordFile: password}, "*etcd.Store"},
+		{"etcd://a", store.Options{EtcdUser: "u"}, ""},
+		{"etcd://a", store.Options{EtcdPasswordFile: password}, ""},
+		{"etcd://a", store.Options{EtcdUser: "u", EtcdPasswordFile: password + "x"}, ""},
+		{"etcd://a", store.Options{EtcdCAFile: password}, ""},
+		{"etcd://a", store.Options{EtcdCertFile: password}, ""},
+		{"secret:ns/name", store.Options{Kubeconfig: kubeconfig, Context: "x"}, "*secret.Store"},
+		{"secret:ns/name", store.Options{Kubeconfig: kubeconfig, Context: "y"}, ""},
+		{"secret:ns/name", store.Options{}, ""},
+	} {
+		s, err := store.Open(tt.spec, tt.options)
+		if got := fmt.Sprintf("%T", s); err == nil && got != tt.want || err != nil && tt.want != "" {
+			t.Errorf("%s, %+v: got %s, %v, want %q", tt.spec, tt.options, got, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the error shows the password: %v", tt.spec, err)
+		}
+		if closer, ok := s.(io.Closer); ok && err == nil {
+			closer.Close()
 		}
 	}
 }

@@ -1,0 +1,314 @@
+// Package storetest holds what every store must pass, and fakes that behave as
+// badly as stores may. [Run] is the first, [NewFake] makes the second.
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"oidc-provider/rotation"
+)
+
+// A Place is where one document is, or could be.
+type Place struct {
+	// Open returns a new handle on the place, as another process would have
+	// one. What the handle holds is given back when t ends.
+	Open func(t *testing.T) rotation.Store
+
+	// Line makes a way to the place that can be disturbed. Nil if nothing
+	// lies between a store and its document.
+	Line func(t *testing.T) Line
+
+	// MaxDocument is the size in bytes above which documents are refused,
+	// 0 if none is worth a test.
+	MaxDocument int
+}
+
+// A Line is one process's way to a place. All others stay as they are.
+type Line struct {
+	// Open returns a new handle that uses the line.
+	Open func(t *testing.T) rotation.Store
+
+	// Cuts are the ways in which the place can become unreachable, by name.
+	// Each lasts until restore is called.
+	Cuts map[string]func() (restore func())
+
+	// LoseAnswer lets the next write land and its answer vanish. Nil if that
+	// cannot be arranged.
+	LoseAnswer func()
+}
+
+const (
+	// patience is how long one call may take before the test gives up. It is
+	// the default of [rotation.Config.Timeout].
+	patience = 30 * time.Second
+
+	// giveUp is how long a store may take to notice that it has no
+	// connection. A longer one would hold up whoever waits for the answer.
+	giveUp = 10 * time.Second
+
+	// soon is how long a change may take to be told, and a store to work
+	// again once it can.
+	soon = 2 * time.Second
+)
+
+// Run checks that a store keeps what [rotation.Store] and, if it is one,
+// [rotation.Watcher] promise. Each subtest calls fresh for an empty place.
+func Run(t *testing.T, fresh func(t *testing.T) Place) {
+	for _, tt := range []struct {
+		name string
+		test func(*testing.T, Place)
+	}{
+		{"Empty", testEmpty},
+		{"FirstWrite", testFirstWrite},
+		{"Conflict", testConflict},
+		{"Bytes", testBytes},
+		{"LargeDocument", testLargeDocument},
+		{"TooLarge", testTooLarge},
+		{"ConcurrentWriters", testConcurrentWriters},
+		{"CancelledContext", testCancelledContext},
+		{"Watch", testWatch},
+		{"WatchAnEmptyPlace", testWatchAnEmptyPlace},
+		{"LostAnswer", testLostAnswer},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.test(t, fresh(t)) })
+	}
+	t.Run("Reconnect", func(t *testing.T) { testReconnect(t, fresh) })
+}
+
+func load(t *testing.T, s rotation.Store) (string, rotation.Version) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	data, v, err := s.Load(ctx)
+	if err != nil {
+		t.Fatalf("Load: %v", err)
+	}
+	return string(data), v
+}
+
+func swap(t *testing.T, s rotation.Store, data string, old rotation.Version) error {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	return s.Swap(ctx, []byte(data), old)
+}
+
+// mustSwap returns the version of what it has written.
+func mustSwap(t *testing.T, s rotation.Store, data string, old rotation.Version) rotation.Version {
+	t.Helper()
+	if err := swap(t, s, data, old); err != nil {
+		t.Fatalf("Swap of version %q: %v", old, err)
+	}
+	got, v := load(t, s)
+	if got != data || v == "" || v == old {
+		t.Fatalf("after Swap of version %q, Load returns %s with version %q, want %s with another one", old, brief(got), v, brief(data))
+	}
+	return v
+}
+
+func mustConflict(t *testing.T, s rotation.Store, what string, old rotation.Version) {
+	t.Helper()
+	if err := swap(t, s, "never", old); !errors.Is(err, rotation.ErrConflict) {
+		t.Errorf("%s: Swap of version %q returned %v, want ErrConflict", what, old, err)
+	}
+}
+
+func mustHold(t *testing.T, s rotation.Store, want string, version rotation.Version) {
+	t.Helper()
+	if data, v := load(t, s); data != want || v != version {
+		t.Errorf("the place holds %s, version %q, want %s, version %q", brief(data), v, brief(want), version)
+	}
+}
+
+func brief(data string) string {
+	if len(data) > 60 {
+		return fmt.Sprintf("%.20q… (%d bytes)", data, len(data))
+	}
+	return fmt.Sprintf("%q", data)
+}
+
+// nonsense is versions that no store has given out.
+var nonsense = []rotation.Version{"no such version", "0", "-1", "1.5", "9223372036854775807", "99999999999999999999", " ", "\x00"}
+
+func testEmpty(t *testing.T, p Place) {
+	s := p.Open(t)
+	ctx := t.Context()
+	for range 2 {
+		if data, v, err := s.Load(ctx); data != nil || v != "" || err != nil {
+			t.Fatalf("an empty place holds %q, version %q, %v", data, v, err)
+		}
+		for _, v := range nonsense {
+			mustConflict(t, s, "the place is empty", v)
+		}
+	}
+}
+
+func testFirstWrite(t *testing.T, p Place) {
+	s, other := p.Open(t), p.Open(t)
+	load(t, other) // it knows the place as it was
+	v := mustSwap(t, s, "one", "")
+	mustHold(t, other, "one", v)
+	mustHold(t, p.Open(t), "one", v)
+	mustConflict(t, s, "the second first write", "")
+	mustConflict(t, other, "the second first write", "")
+	mustHold(t, s, "one", v)
+}
+
+func testConflict(t *testing.T, p Place) {
+	s, other := p.Open(t), p.Open(t)
+	v1 := mustSwap(t, s, "one", "")
+	v2 := mustSwap(t, other, "two", v1)
+	mustConflict(t, s, "an old version", v1)
+	mustConflict(t, other, "an old version", v1)
+	for _, v := range slices.Concat(nonsense, []rotation.Version{"", v2 + "0", v2 + " ", v1 + v2}) {
+		mustConflict(t, s, "a version of nonsense", v)
+	}
+	mustHold(t, other, "two", v2)
+	v3 := mustSwap(t, s, "three", v2)
+	mustConflict(t, other, "an old version", v2)
+	mustHold(t, s, "three", v3)
+}
+
+// A document may be any bytes or none, and belongs to whoever has it.
+func testBytes(t *testing.T, p Place) {
+	s, ctx := p.Open(t), t.Context()
+	if err := s.Swap(ctx, nil, ""); err != nil {
+		t.Fatalf("Swap of nil: %v", err)
+	}
+	_, v := load(t, s)
+	mustConflict(t, s, "an empty document is not an empty place", "")
+	mustHold(t, p.Open(t), "", v)
+	var all []byte
+	for b := range 256 {
+		all = append(all, byte(b))
+	}
+	want := string(all) + " \r\n\t{\"a\":1}\n\n"
+	v = mustSwap(t, s, want, v)
+
+	mine := []byte("mine")
+	if err := s.Swap(ctx, mine, v); err != nil {
+		t.Fatal(err)
+	}
+	copy(mine, "evil")
+	data, v, err := s.Load(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(data, "evil")
+	mustHold(t, s, "mine", v)
+	mustHold(t, p.Open(t), "mine", v)
+	mustSwap(t, s, "", v)
+	mustConflict(t, s, "an emptied document is not an empty place", "")
+}
+
+// A ring of 450 keys is about as large. A Secret takes 1 MiB.
+func testLargeDocument(t *testing.T, p Place) {
+	s := p.Open(t)
+	large := string(bytes.Repeat([]byte("0123456789\x80\xff\x00\"\n"), 60_000))
+	v := mustSwap(t, s, large, "")
+	mustHold(t, p.Open(t), large, v)
+	v = mustSwap(t, s, large[1:], v)
+	mustSwap(t, s, "small", v)
+}
+
+func testTooLarge(t *testing.T, p Place) {
+	if p.MaxDocument == 0 {
+		t.Skip("there is no limit to test")
+	}
+	s := p.Open(t)
+	v := mustSwap(t, s, "one", "")
+	for _, old := range []rotation.Version{v, ""} {
+		err := swap(t, s, strings.Repeat("x", p.MaxDocument+1), old)
+		if err == nil || old == v && errors.Is(err, rotation.ErrConflict) || errors.Is(err, rotation.ErrUnavailable) {
+			t.Errorf("Swap with more than %d bytes returned %v, want an error that says so", p.MaxDocument, err)
+		}
+	}
+	mustHold(t, s, "one", v)
+}
+
+// Each of many writers adds its lines, one at a time: none may get lost, and
+// only one makes the document.
+func testConcurrentWriters(t *testing.T, p Place) {
+	const handles, perHandle, lines = 4, 2, 10
+	var writers sync.WaitGroup
+	for h := range handles {
+		s := p.Open(t)
+		for w := range perHandle {
+			writers.Go(func() {
+				for n := range lines {
+					if err := addLine(t, s, fmt.Sprintf("%d.%d.%d\n", h, w, n)); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	writers.Wait()
+
+	data, _ := load(t, p.Open(t))
+	if got := strings.Count(data, "\n"); got != handles*perHandle*lines {
+		t.Errorf("there are %d lines, want %d", got, handles*perHandle*lines)
+	}
+	for h := range handles {
+		for w := range perHandle {
+			after := 0
+			for n := range lines {
+				line := fmt.Sprintf("\n%d.%d.%d\n", h, w, n)
+				at := strings.Index("\n"+data, line)
+				if at < after || strings.Count("\n"+data, line) != 1 {
+					t.Errorf("line %q stands %d times, or too early", line, strings.Count("\n"+data, line))
+				}
+				after = at
+			}
+		}
+	}
+}
+
+func addLine(t *testing.T, s rotation.Store, line string) error {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		data, v, err := s.Load(ctx)
+		if err == nil {
+			err = s.Swap(ctx, append(data, line...), v)
+		}
+		if !errors.Is(err, rotation.ErrConflict) {
+			return err
+		}
+	}
+}
+
+func testCancelledContext(t *testing.T, p Place) {
+	s := p.Open(t)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	for _, ctx := range []context.Context{cancelled, expired} {
+		if err := s.Swap(ctx, []byte("never"), ""); err == nil || errors.Is(err, rotation.ErrConflict) {
+			t.Errorf("Swap into an empty place, %v: got %v", ctx.Err(), err)
+		}
+	}
+	if data, v := load(t, s); data != "" || v != "" {
+		t.Fatalf("%q was written", data)
+	}
+	v := mustSwap(t, s, "one", "")
+	for _, ctx := range []context.Context{cancelled, expired} {
+		if err := s.Swap(ctx, []byte("never"), v); err == nil || errors.Is(err, rotation.ErrConflict) {
+			t.Errorf("Swap, %v: got %v", ctx.Err(), err)
+		}
+		if _, _, err := s.Load(ctx); err == nil {
+			t.Errorf("Load, %v: no error", ctx.Err())
+		}
+	}
+	mustHold(t, s, "one", v)
+	mustSwap(t, s, "two", v)
+}
