@@ -45,8 +45,8 @@ type Config struct {
 
 	// Poll is how often the ring is read. Default 500ms: a change made
 	// elsewhere is then noticed within a second. For a store that is a
-	// [Watcher] it is a twentieth of the ring's PublishAhead, at most 10s: the
-	// watch brings the changes, and reading only proves that it still would.
+	// [Watcher] it is a twentieth of the ring's PublishAhead, at most 2s: the
+	// watch brings the changes, unless nobody has noticed yet that it is dead.
 	// While reads fail they are repeated every 500ms.
 	Poll time.Duration
 
@@ -183,7 +183,7 @@ func (r *Rotator) wait(ticked time.Time, err error) time.Duration {
 // Bounds of the time between two reads, unless [Config.Poll] sets another.
 const (
 	defaultPoll = 500 * time.Millisecond
-	maxPoll     = 10 * time.Second
+	maxPoll     = 2 * time.Second
 )
 
 func (r *Rotator) poll(p Policy) time.Duration {

@@ -13,6 +13,7 @@ import (
 	"oidc-provider/discovery"
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
+	"oidc-provider/seal"
 	"oidc-provider/store"
 )
 
@@ -21,21 +22,73 @@ const (
 	defaultIssuer = "http://localhost:8080"
 )
 
-// storeFlag is the --store flag of every command that works on a ring.
-type storeFlag struct{ spec string }
-
-func (s *storeFlag) add(flags *pflag.FlagSet) {
-	flags.StringVar(&s.spec, "store", defaultStore, "where the keys are: a directory, as a path or file: URL")
+// storeFlags say where the ring is, how to get there, and what opens its keys.
+// Every command that works on a ring has them.
+type storeFlags struct {
+	spec string
+	via  store.Options
+	seal seal.Config
 }
 
-func (s *storeFlag) open() (rotation.Store, error) { return store.Open(s.spec) }
+func (s *storeFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&s.spec, "store", defaultStore, "where the keys are: a directory, etcd://HOST:2379,HOST:2379/PREFIX or secret:NAMESPACE/NAME")
+	flags.StringVar(&s.via.EtcdCAFile, "etcd-cafile", "", "PEM file with the CA of the etcd servers")
+	flags.StringVar(&s.via.EtcdCertFile, "etcd-certfile", "", "PEM file with the certificate to show to etcd")
+	flags.StringVar(&s.via.EtcdKeyFile, "etcd-keyfile", "", "PEM file with the key of that certificate")
+	flags.StringVar(&s.via.EtcdUser, "etcd-user", "", "user to log in to etcd as")
+	flags.StringVar(&s.via.EtcdPasswordFile, "etcd-password-file", "", "file with the password of that user")
+	flags.StringVar(&s.via.Kubeconfig, "kubeconfig", "", "kubeconfig file for a secret: store; default as kubectl, or the cluster this runs in")
+	flags.StringVar(&s.via.Context, "context", "", "context of the kubeconfig")
+	flags.StringSliceVar(&s.seal.IdentityFiles, "age-identity", nil, "file with the age identity that opens sealed keys; may be given several times")
+	flags.StringVar(&s.seal.KMSSocket, "kms-socket", "", "Unix socket of the Kubernetes KMS v2 plugin that seals and opens keys")
+}
 
-func (s *storeFlag) read(ctx context.Context) (*rotation.Ring, error) {
-	opened, err := s.open()
+// A place is an open store and the sealer for the keys in it.
+type place struct {
+	rotation.Store
+	sealer *seal.Sealer
+}
+
+func (s *storeFlags) open() (place, error) {
+	sealer, err := seal.New(s.seal)
 	if err != nil {
-		return nil, err
+		return place{}, err
 	}
-	return rotation.Read(ctx, opened)
+	opened, err := store.Open(s.spec, s.via)
+	return place{opened, sealer}, err
+}
+
+func (p place) read(ctx context.Context) (*rotation.Ring, error) { return rotation.Read(ctx, p.Store) }
+
+func (p place) create(ctx context.Context, r *rotation.Ring) error {
+	return rotation.Create(ctx, p.Store, p.sealer, r)
+}
+
+func (p place) update(ctx context.Context, change func(*rotation.Ring) (*rotation.Ring, error)) (*rotation.Ring, error) {
+	return rotation.Update(ctx, p.Store, p.sealer, change)
+}
+
+// plainWarning says what it means that r stands in p as it is, "" if nothing.
+func (p place) plainWarning(r *rotation.Ring) string {
+	if _, local := p.Store.(*store.File); local || len(r.Recipients) > 0 {
+		return ""
+	}
+	return "the private keys stand in the store as they are: whoever can read it, or a backup of it, can sign tokens (hint: `oidc-provider keys reseal --recipient`)"
+}
+
+// recipientFlag is --recipient of commands that seal keys.
+type recipientFlag struct{ recipients []string }
+
+func (f *recipientFlag) add(flags *pflag.FlagSet, usage string) {
+	flags.StringSliceVar(&f.recipients, "recipient", nil, usage+`: an age recipient (age1…), or "kms" for the plugin at --kms-socket; may be given several times`)
+}
+
+// check refuses recipients that cannot be sealed for.
+func (f *recipientFlag) check() error {
+	if f.recipients == nil {
+		return nil
+	}
+	return seal.CheckRecipients(f.recipients)
 }
 
 var policyFlagNames = []string{"schedule", "algorithm", "rsa-bits", "publish-ahead", "max-token-lifetime", "clock-skew"}

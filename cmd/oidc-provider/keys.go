@@ -21,7 +21,8 @@ change within a second.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(), newKeysImportCommand())
+	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(), newKeysImportCommand(),
+		newKeysExportCommand(), newKeysRestoreCommand(), newKeysResealCommand(), newKeysRBACCommand())
 	return cmd
 }
 

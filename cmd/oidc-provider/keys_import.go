@@ -1,10 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,8 +13,9 @@ import (
 )
 
 func newKeysImportCommand() *cobra.Command {
-	var store storeFlag
+	var store storeFlags
 	var policy policyFlags
+	var seal recipientFlag
 	var issuer string
 	var exclude bool
 	var lifetime time.Duration
@@ -31,20 +31,27 @@ it retires, the key stays published for as long as tokens may live that it has
 signed elsewhere: a year, unless --issued-token-lifetime says otherwise, since
 that is what kube-apiserver gives the tokens of Pods by default.
 
-A public key, or a certificate, is published so that tokens by it verify, until
-it is revoked. With --exclude-from-discovery only kube-apiserver sees it: that
+A public key, a certificate, or a key set (JWKS) in JSON is published so that
+tokens by it verify, until it is revoked; keys that the ring knows are passed
+over. With --exclude-from-discovery only kube-apiserver sees it: that
 is for the keys of legacy Secret tokens.`,
 		Example: `  # Carry on with the key that kube-apiserver has used so far
   oidc-provider keys import /etc/kubernetes/pki/sa.key --issuer https://oidc.example.com
 
   # Go on verifying tokens of another key
-  oidc-provider keys import old-sa.pub`,
+  oidc-provider keys import old-sa.pub
+
+  # Make a ring that was restored from an old backup know what the world has seen since
+  curl https://oidc.example.com/openid/v1/jwks | oidc-provider keys import -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if lifetime < 0 || lifetime > 10*rotation.ExtendedLifetime {
 				return fmt.Errorf("--issued-token-lifetime %v: want up to %v", lifetime, 10*rotation.ExtendedLifetime)
 			}
-			private, public, err := readPEM(cmd, args[0])
+			if err := seal.check(); err != nil {
+				return err
+			}
+			private, public, err := readKeys(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -58,7 +65,7 @@ is for the keys of legacy Secret tokens.`,
 				if exclude {
 					return errors.New("--exclude-from-discovery is for public keys: a key that signs must stand in the key set (hint: import the public half, openssl pkey -pubout)")
 				}
-				r, err = importSigning(cmd, s, private[0], lifetime, issuer, &policy)
+				r, err = importSigning(cmd, s, private[0], lifetime, issuer, &policy, seal.recipients)
 			case len(private) == 0:
 				r, err = importVerifying(cmd, s, public, issuer, exclude)
 			default:
@@ -74,22 +81,25 @@ is for the keys of legacy Secret tokens.`,
 	}
 	store.add(cmd.Flags())
 	policy.add(cmd.Flags())
+	seal.add(cmd.Flags(), "seal the private keys of a new ring for")
 	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's URL, to begin a ring in an empty store")
 	cmd.Flags().DurationVar(&lifetime, "issued-token-lifetime", rotation.ExtendedLifetime, "longest lifetime of tokens that a private key has signed elsewhere")
 	cmd.Flags().BoolVar(&exclude, "exclude-from-discovery", false, "show a public key to kube-apiserver only")
 	return cmd
 }
 
-func readPEM(cmd *cobra.Command, name string) ([]*jwks.SigningKey, []jwks.PublicKey, error) {
-	var data []byte
-	var err error
-	if name == "-" {
-		data, err = io.ReadAll(io.LimitReader(cmd.InOrStdin(), 1<<20))
-	} else {
-		data, err = os.ReadFile(name)
-	}
+// readKeys reads keys in PEM, or public ones in a key set.
+func readKeys(cmd *cobra.Command, name string) ([]*jwks.SigningKey, []jwks.PublicKey, error) {
+	data, err := readInput(cmd, name)
 	if err != nil {
 		return nil, nil, err
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		public, err := readKeySet(data)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", name, err)
+		}
+		return nil, public, nil
 	}
 	private, public, err := jwks.ParsePEM(data)
 	if err != nil {
@@ -98,14 +108,33 @@ func readPEM(cmd *cobra.Command, name string) ([]*jwks.SigningKey, []jwks.Public
 	return private, public, nil
 }
 
+// readKeySet reads a key set whose kids are those that Kubernetes gives: under
+// others their tokens would not verify.
+func readKeySet(data []byte) ([]jwks.PublicKey, error) {
+	keys, err := jwks.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	for i, key := range keys {
+		derived, err := jwks.ParsePKIX(key.PKIX())
+		if err != nil {
+			return nil, err
+		}
+		if derived.KeyID() != key.KeyID() {
+			return nil, fmt.Errorf("key %d has kid %q and would be published as %s, so that its tokens do not verify", i, key.KeyID(), derived.KeyID())
+		}
+	}
+	return keys, nil
+}
+
 // importSigning begins a ring with key, in an empty store or one that nobody
 // has served yet.
-func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, lifetime time.Duration, issuer string, flags *policyFlags) (*rotation.Ring, error) {
+func importSigning(cmd *cobra.Command, s place, key *jwks.SigningKey, lifetime time.Duration, issuer string, flags *policyFlags, recipients []string) (*rotation.Ring, error) {
 	policy, err := flags.policy(cmd.Flags())
 	if err != nil {
 		return nil, err
 	}
-	r, err := rotation.Update(cmd.Context(), s, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
+	r, err := s.update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
 		if issuer != "" {
 			if err := r.CheckIssuer(issuer); err != nil {
 				return r, err
@@ -134,26 +163,37 @@ func importSigning(cmd *cobra.Command, s rotation.Store, key *jwks.SigningKey, l
 	if err != nil {
 		return nil, err
 	}
-	return r, rotation.Create(cmd.Context(), s, nil, r)
+	r.Recipients = recipients
+	if w := s.plainWarning(r); w != "" {
+		warn(cmd, "%s", w)
+	}
+	return r, s.create(cmd.Context(), r)
 }
 
-func importVerifying(cmd *cobra.Command, s rotation.Store, keys []jwks.PublicKey, issuer string, exclude bool) (*rotation.Ring, error) {
+func importVerifying(cmd *cobra.Command, s place, keys []jwks.PublicKey, issuer string, exclude bool) (*rotation.Ring, error) {
 	for _, name := range policyFlagNames {
 		if typed(cmd.Flags(), name) {
 			return nil, fmt.Errorf("--%s is for beginning a ring, and a public key does not begin one", name)
 		}
 	}
-	return rotation.Update(cmd.Context(), s, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
+	return s.update(cmd.Context(), func(before *rotation.Ring) (*rotation.Ring, error) {
 		var err error
+		r := before
 		if issuer != "" {
 			if err := r.CheckIssuer(issuer); err != nil {
 				return r, err
 			}
 		}
 		for _, key := range keys {
-			if r, err = rotation.ImportVerifying(r, key, exclude, time.Now()); err != nil {
-				return r, err
+			if len(keys) > 1 && before.Knows(key.KeyID()) {
+				continue
 			}
+			if r, err = rotation.ImportVerifying(r, key, exclude, time.Now()); err != nil {
+				return before, err
+			}
+		}
+		if r == before {
+			return r, errors.New("the ring knows all of these keys already")
 		}
 		return r, nil
 	})

@@ -11,29 +11,48 @@ import (
 )
 
 func newKeysInitCommand() *cobra.Command {
-	var store storeFlag
+	var store storeFlags
 	var policy policyFlags
+	var seal recipientFlag
 	var issuer string
 	cmd := &cobra.Command{
 		Use:   "init --issuer URL",
 		Short: "Make the first keys of an issuer in an empty store",
 		Long: `Make the first keys of an issuer in an empty store: one that signs at once and
 the next one. The policy flags are written beside the keys, and servers on this
-store keep to them. A store that holds anything already is left as it is.`,
+store keep to them. A store that holds anything already is left as it is.
+
+With --recipient the private keys are sealed before they reach the store. Make an
+age identity with age-keygen, name its recipient here, and give the file to the
+servers as --age-identity; or name "kms", and a Kubernetes KMS v2 plugin seals
+them. The recipients stand in the ring: whoever adds a key later seals it for
+them as well.`,
 		Example: `  # Keys that rotate every week, for an issuer on the internet
-  oidc-provider keys init --store /var/lib/oidc-provider --issuer https://oidc.example.com --schedule @weekly`,
+  oidc-provider keys init --store /var/lib/oidc-provider --issuer https://oidc.example.com --schedule @weekly
+
+  # In the etcd of a kubeadm control plane, sealed
+  oidc-provider keys init --store etcd://127.0.0.1:2379/oidc-provider --etcd-cafile /etc/kubernetes/pki/etcd/ca.crt \
+    --etcd-certfile /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-keyfile /etc/kubernetes/pki/apiserver-etcd-client.key \
+    --issuer https://oidc.example.com --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := seal.check(); err != nil {
+				return err
+			}
 			r, err := newRing(cmd, issuer, &policy)
 			if err != nil {
 				return err
 			}
+			r.Recipients = seal.recipients
 			s, err := store.open()
 			if err != nil {
 				return err
 			}
-			if err := rotation.Create(cmd.Context(), s, nil, r); err != nil {
+			if err := s.create(cmd.Context(), r); err != nil {
 				return err
+			}
+			if w := s.plainWarning(r); w != "" {
+				warn(cmd, "%s", w)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Made a ring for %s in %s:\n", r.Issuer, store.spec)
 			printKeys(cmd.OutOrStdout(), r)
@@ -42,6 +61,7 @@ store keep to them. A store that holds anything already is left as it is.`,
 	}
 	store.add(cmd.Flags())
 	policy.add(cmd.Flags())
+	seal.add(cmd.Flags(), "seal the private keys for")
 	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's URL, as it stands in the iss claim (required)")
 	return cmd
 }

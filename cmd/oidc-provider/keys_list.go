@@ -11,7 +11,7 @@ import (
 )
 
 func newKeysListCommand() *cobra.Command {
-	var store storeFlag
+	var store storeFlags
 	var output outputFlag
 	cmd := &cobra.Command{
 		Use:     "list",
@@ -25,12 +25,17 @@ func newKeysListCommand() *cobra.Command {
   revoked  neither
 
 SINCE is when that phase began and UNTIL when it ends. For a key that is next,
-<unplanned> means that its publication is not confirmed yet.`,
+<unplanned> means that its publication is not confirmed yet. No private key is
+needed: sealed ones stay closed.`,
 		Example: `  oidc-provider keys list
   oidc-provider keys list -o json | jq -r '.[] | select(.phase == "active").kid'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := store.read(cmd.Context())
+			s, err := store.open()
+			if err != nil {
+				return err
+			}
+			r, err := s.read(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -67,6 +72,19 @@ type keyInfo struct {
 	Forced bool `json:"forced"`
 	// InDiscovery keys stand in the key set.
 	InDiscovery bool `json:"inDiscovery"`
+	// Private is plain, sealed or none: how the private half stands in the
+	// store.
+	Private string `json:"private"`
+}
+
+func private(k *rotation.Key) string {
+	switch {
+	case len(k.Sealed) > 0:
+		return "sealed"
+	case len(k.Private) > 0:
+		return "plain"
+	}
+	return "none"
 }
 
 func listKeys(r *rotation.Ring, at time.Time) []keyInfo {
@@ -83,7 +101,7 @@ func listKeys(r *rotation.Ring, at time.Time) []keyInfo {
 			KeyID: k.KeyID, Algorithm: string(k.Algorithm), Phase: k.Phase(at),
 			Created: open(k.Created), PublishAt: open(k.PublishAt), ConfirmedAt: open(k.ConfirmedAt),
 			SignFrom: open(k.SignFrom), SignUntil: open(k.SignUntil), RemoveAt: open(k.RemoveAt()), RevokedAt: open(k.RevokedAt),
-			Forced: k.Forced, InDiscovery: k.Published() && !k.ExcludeFromDiscovery,
+			Forced: k.Forced, InDiscovery: k.Published() && !k.ExcludeFromDiscovery, Private: private(k),
 		})
 	}
 	return list

@@ -10,7 +10,7 @@ import (
 )
 
 func newKeysRevokeCommand() *cobra.Command {
-	var store storeFlag
+	var store storeFlags
 	cmd := &cobra.Command{
 		Use:   "revoke KID",
 		Short: "Take a key out of the key set at once and for good",
@@ -28,7 +28,7 @@ accepting the key until its cache expires. The command says when that is.`,
 				return err
 			}
 			var events []rotation.Event
-			r, err := rotation.Update(cmd.Context(), s, nil, func(r *rotation.Ring) (next *rotation.Ring, err error) {
+			r, err := s.update(cmd.Context(), func(r *rotation.Ring) (next *rotation.Ring, err error) {
 				next, events, err = rotation.Revoke(r, args[0], time.Now(), rotation.GenerateKey)
 				return next, err
 			})

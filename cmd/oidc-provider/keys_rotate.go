@@ -10,7 +10,7 @@ import (
 )
 
 func newKeysRotateCommand() *cobra.Command {
-	var store storeFlag
+	var store storeFlags
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "rotate",
@@ -25,7 +25,7 @@ refused before; --force rotates all the same.`,
 			if err != nil {
 				return err
 			}
-			r, err := rotation.Update(cmd.Context(), s, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
+			r, err := s.update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
 				next, _, err := rotation.Rotate(r, time.Now(), force, rotation.GenerateKey)
 				return next, err
 			})

@@ -19,8 +19,9 @@ ServiceAccount issuer, rotates its signing keys on a schedule, and signs tokens
 for kube-apiserver, so that anybody can verify them without asking the API
 server.
 
-Every flag but --force can also be set in the environment: --max-token-lifetime
-is OIDC_PROVIDER_MAX_TOKEN_LIFETIME. A flag on the command line wins.`,
+Every flag but --force and --plain can also be set in the environment:
+--max-token-lifetime is OIDC_PROVIDER_MAX_TOKEN_LIFETIME. A flag on the command
+line wins.`,
 		Example: `  # Serve an issuer with keys of its own, on this machine
   oidc-provider serve
 
@@ -47,7 +48,9 @@ func variable(f *pflag.Flag) string {
 }
 
 // notFromEnvironment are flags that somebody must type each time.
-func notFromEnvironment(f *pflag.Flag) bool { return f.Name == "help" || f.Name == "force" }
+func notFromEnvironment(f *pflag.Flag) bool {
+	return f.Name == "help" || f.Name == "force" || f.Name == "plain"
+}
 
 // setFromEnvironment gives every flag that is not on the command line the
 // value of its variable. An empty variable counts as none.

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -83,6 +84,7 @@ func verifyFileMain() {
 //	await URL                           waits until URL answers 200
 //	retry TEXT COMMAND...               runs a command until its output has TEXT
 //	certificate NAME                    makes NAME.crt and NAME.key for localhost
+//	identity NAME                       makes an age identity NAME.txt and sets $NAME to its recipient
 //	fetch, compare, verify-file         programs for retry: see below
 //
 // and $ADDR, $ADMIN (free addresses) and $KEYS (the shared test keys).
@@ -106,6 +108,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"http": scriptHTTP, "await": scriptAwait, "retry": scriptRetry, "certificate": scriptCertificate,
+			"identity": scriptIdentity,
 		},
 	})
 }
@@ -205,6 +208,16 @@ func scriptCertificate(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	write(args[0]+".key", "PRIVATE KEY", keyDER)
 	write(args[0]+".crt", "CERTIFICATE", der)
+}
+
+func scriptIdentity(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: identity NAME")
+	}
+	id, err := age.GenerateX25519Identity()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".txt"), []byte(id.String()+"\n"), 0o600))
+	ts.Setenv(strings.ToUpper(args[0]), id.Recipient().String())
 }
 
 // Every command explains itself, with an example.

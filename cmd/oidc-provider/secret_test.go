@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	externaljwt "k8s.io/externaljwt/apis/v1"
@@ -24,12 +26,19 @@ import (
 
 // Nothing that a run on debug level prints, answers, logs or measures holds
 // private key bytes, in whatever form: through rotations, revocation, imports,
-// signing, refusals and a ring that cannot be read.
+// signing, refusals and a ring that cannot be read; nor does the store, if the
+// keys are sealed.
 func TestNoPrivateKeyEscapes(t *testing.T) {
-	for _, algorithm := range []string{"ES256", "RS256"} {
-		t.Run(algorithm, func(t *testing.T) {
-			p := serve(t, []string{"--algorithm", algorithm, "--schedule", "@every 1s", "--publish-ahead", "1s", "--clock-skew", "1s", "--max-token-lifetime", "10m"},
-				"--log-level", "debug", "--signer-socket", "s")
+	for _, name := range []string{"ES256", "RS256", "ES256 sealed", "RS256 sealed"} {
+		t.Run(name, func(t *testing.T) {
+			algorithm, _, sealed := strings.Cut(name, " ")
+			policy := []string{"--algorithm", algorithm, "--schedule", "@every 1s", "--publish-ahead", "1s", "--clock-skew", "1s", "--max-token-lifetime", "10m"}
+			field := "private"
+			if sealed {
+				field = "sealed"
+				policy = append(policy, "--recipient", makeIdentity(t))
+			}
+			p := serve(t, policy, "--log-level", "debug", "--signer-socket", "s")
 			secrets := make(map[string]string) // text to look for: what it is
 			p.collectSecrets(secrets)
 			for range 4 {
@@ -44,8 +53,11 @@ func TestNoPrivateKeyEscapes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, bad := range []string{string(good[:len(good)*2/3]), strings.Replace(string(good), `"private"`, `"privat"`, 1),
-				strings.Replace(string(good), `"private": "M`, `"private": "N`, 1)} {
+			if sealed {
+				p.Write(good)
+			}
+			for _, bad := range []string{string(good[:len(good)*2/3]), strings.Replace(string(good), field, "x"+field, 1),
+				strings.Replace(string(good), `"`+field+`": "`, `"`+field+`": "!`, 1)} {
 				if err := os.WriteFile(p.ring(), []byte(bad), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -70,6 +82,42 @@ func TestNoPrivateKeyEscapes(t *testing.T) {
 	}
 }
 
+// makeIdentity lets every command have an age identity, and returns its
+// recipient.
+func makeIdentity(t *testing.T) string {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "identity.txt")
+	if err := os.WriteFile(path, []byte(id.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("OIDC_PROVIDER_AGE_IDENTITY", path)
+	return id.Recipient().String()
+}
+
+func openSealed(t testing.TB, sealed []byte) []byte {
+	file, err := os.Open(os.Getenv("OIDC_PROVIDER_AGE_IDENTITY"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	ids, err := age.ParseIdentities(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := age.Decrypt(bytes.NewReader(sealed), ids...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := io.ReadAll(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 // collectSecrets adds the forms of every private key that is in the ring now.
 func (p *process) collectSecrets(secrets map[string]string) {
 	p.t.Helper()
@@ -81,12 +129,16 @@ func (p *process) collectSecrets(secrets map[string]string) {
 		Keys []struct {
 			KeyID   string `json:"kid"`
 			Private []byte `json:"private"`
+			Sealed  []byte `json:"sealed"`
 		} `json:"keys"`
 	}
 	if err := json.Unmarshal(data, &ring); err != nil {
 		p.t.Fatal(err)
 	}
 	for _, k := range ring.Keys {
+		if len(k.Sealed) > 0 {
+			k.Private = openSealed(p.t, k.Sealed)
+		}
 		if len(k.Private) == 0 {
 			continue
 		}

@@ -20,12 +20,17 @@ import (
 	"oidc-provider/discovery"
 	"oidc-provider/rotation"
 	"oidc-provider/signer"
+	"oidc-provider/store"
+	"oidc-provider/store/secret"
 	"oidc-provider/web"
 )
 
 type serveOptions struct {
-	store                       storeFlag
+	store                       storeFlags
 	policy                      policyFlags
+	peers                       peerFlags
+	remember                    string
+	publishOnly                 bool
 	issuer                      string
 	listen, adminListen         string
 	signerSocket                string
@@ -48,6 +53,11 @@ With no flag at all it makes keys of its own in the default directory. With
 --store named, an empty store is an error: a directory that is not mounted must
 not turn into new keys.
 
+Any number of servers may share one store, each as the signer of its own API
+server: the ring tells all of them which key signs when. A store in etcd or in a
+Secret that cannot be reached is waited for. With --publish-only a server shows
+the documents, and needs neither what opens sealed keys nor write access.
+
 The policy (schedule, algorithm, publish-ahead, max-token-lifetime, clock-skew)
 stands beside the keys. A flag for it that is given changes it there, once, at
 start; one that is not leaves it as it is.`,
@@ -57,13 +67,21 @@ start; one that is not leaves it as it is.`,
   # For a cluster: kube-apiserver has --service-account-signing-endpoint=/run/oidc-provider/signer.sock
   oidc-provider keys init --store /var/lib/oidc-provider --issuer https://oidc.example.com
   oidc-provider serve --store /var/lib/oidc-provider --issuer https://oidc.example.com \
-    --listen :443 --tls-cert tls.crt --tls-key tls.key --signer-socket /run/oidc-provider/signer.sock`,
+    --listen :443 --tls-cert tls.crt --tls-key tls.key --signer-socket /run/oidc-provider/signer.sock
+
+  # One of several, on the etcd of the control plane, with sealed keys
+  oidc-provider serve --store etcd://127.0.0.1:2379/oidc-provider --etcd-cafile /etc/kubernetes/pki/etcd/ca.crt \
+    --etcd-certfile /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-keyfile /etc/kubernetes/pki/apiserver-etcd-client.key \
+    --age-identity /etc/oidc-provider/identity.txt --issuer https://oidc.example.com --signer-socket /run/oidc-provider/signer.sock`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	flags := cmd.Flags()
 	o.store.add(flags)
 	o.policy.add(flags)
+	o.peers.add(flags)
+	flags.StringVar(&o.remember, "remember", "", "directory of its own in which this server keeps what it has seen of the ring, to tell an old backup by after a restart")
+	flags.BoolVar(&o.publishOnly, "publish-only", false, "show the documents, and neither sign nor rotate")
 	flags.StringVar(&o.issuer, "issuer", defaultIssuer, "the issuer's URL, as it stands in the iss claim")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for the documents")
 	flags.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:8081", "address for /livez, /readyz and /metrics")
@@ -98,34 +116,112 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
+	place, err := o.store.open()
+	if err != nil {
+		return err
+	}
 	// Addresses before keys: a port that is taken should change nothing.
-	s := &server{log: log, delay: o.shutdownDelay, metrics: newMetrics()}
+	s := &server{
+		log: log, delay: o.shutdownDelay, metrics: newMetrics(),
+		docs: web.NewDocuments(web.DocumentsConfig{Issuer: issuer, JWKSMaxAge: o.jwksMaxAge, DiscoveryMaxAge: o.discoveryMaxAge}),
+	}
 	defer s.closeListeners()
 	if err := s.bind(ctx, o); err != nil {
 		return err
 	}
-	store, created, err := o.openStore(cmd, issuer, policy, log)
-	if err != nil {
-		return err
+	return s.run(ctx, o.refreshHint, func(ctx context.Context) (*rotation.Rotator, error) {
+		rotator, err := o.open(ctx, cmd, place, s, issuer, policy)
+		if err != nil {
+			err = fmt.Errorf("store %s: %w", o.store.spec, err)
+		}
+		return rotator, err
+	})
+}
+
+// open reads the ring, and makes it when it is this server's to make.
+func (o *serveOptions) open(ctx context.Context, cmd *cobra.Command, place place, s *server, issuer discovery.Issuer, policy rotation.Policy) (*rotation.Rotator, error) {
+	if err := o.checkSecret(ctx, place, issuer, s.log); err != nil {
+		return nil, err
 	}
-	if err := bringPolicy(ctx, store, issuer, policy, o.signerSocket != "", log); err != nil {
-		return err
-	}
-	s.docs = web.NewDocuments(web.DocumentsConfig{Issuer: issuer, JWKSMaxAge: o.jwksMaxAge, DiscoveryMaxAge: o.discoveryMaxAge})
-	s.rotator, err = rotation.Open(ctx, rotation.Config{
-		Store: store, Issuer: issuer.String(), Publishers: []rotation.Publisher{s.docs}, Log: log,
+	// What others have seen was in the ring before: it is read after them.
+	seen, err := o.peers.ask(ctx, issuer.String(), func(peer string, err error) {
+		s.log.Info("the ring is not compared with what is shown to the world", "peer", peer, "err", err)
 	})
 	if err != nil {
-		return fmt.Errorf("store %s: %w", o.store.spec, err)
+		return nil, err
 	}
-	ring := s.rotator.View().Ring()
-	o.warnOfRing(ring, log)
-	log.Info("serving", "issuer", issuer.String(), "listen", s.public.Addr().String(), "admin", s.admin.Addr().String(),
+	ring, created, err := o.openRing(ctx, cmd, place, issuer, policy, s.log)
+	if err != nil {
+		return nil, err
+	}
+	for _, shown := range seen {
+		if err := ring.CheckAgainst(shown); err != nil {
+			return nil, fmt.Errorf("%w (--peer none starts all the same)", err)
+		}
+	}
+	if !o.publishOnly {
+		if err := o.checkOpens(ctx, place, ring); err != nil {
+			return nil, err
+		}
+		if err := bringPolicy(ctx, place, issuer, policy, o.signerSocket != "", s.log); err != nil {
+			return nil, err
+		}
+	}
+	cfg := rotation.Config{
+		Store: place.Store, Sealer: place.sealer, PublishOnly: o.publishOnly, Issuer: issuer.String(),
+		Seen: seen, Publishers: []rotation.Publisher{s.docs}, Log: s.log,
+	}
+	if o.remember != "" {
+		cfg.Memory = store.NewFile(o.remember)
+	}
+	rotator, err := rotation.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	ring = rotator.View().Ring()
+	o.warnOfRing(place, ring, s.log)
+	s.log.Info("serving", "issuer", issuer.String(), "listen", s.public.Addr().String(), "admin", s.admin.Addr().String(),
 		"signer", o.signerSocket, "store", o.store.spec, "ring", ring)
 	if o.logFormat == "text" {
-		o.welcome(cmd.OutOrStdout(), issuer, s.admin.Addr().String(), ring, created)
+		o.welcome(cmd, issuer, s.admin.Addr().String(), ring, created)
 	}
-	return s.run(ctx, o.refreshHint)
+	return rotator, nil
+}
+
+// checkOpens refuses to start where no token could be signed: a wrong identity
+// should be noticed before anything is changed. A plugin that is away may come.
+func (o *serveOptions) checkOpens(ctx context.Context, place place, ring *rotation.Ring) error {
+	open, err := ring.Unseal(ctx, place.sealer)
+	if err == nil || errors.Is(err, rotation.ErrUnavailable) || open.Active(open.At(time.Now())).SigningKey() != nil {
+		return nil
+	}
+	return err
+}
+
+// checkSecret refuses to sign for an API server that keeps the keys: once both
+// are down, neither comes up without the other.
+func (o *serveOptions) checkSecret(ctx context.Context, place place, issuer discovery.Issuer, log *slog.Logger) error {
+	s, ok := place.Store.(*secret.Store)
+	if !ok || o.signerSocket == "" {
+		return nil
+	}
+	cfg, err := secret.Config(o.store.via.Kubeconfig, o.store.via.Context)
+	if err != nil {
+		return err
+	}
+	theirs := secret.TokenIssuer(cfg)
+	if theirs == "" {
+		switch theirs, err = s.Issuer(ctx); {
+		case errors.Is(err, rotation.ErrUnavailable):
+			return fmt.Errorf("%w; if it waits for this server to sign, neither will ever come up: keep the ring in etcd or in files", err)
+		case err != nil:
+			log.Warn("cannot tell whether the API server with the ring is one that this server signs for: it must not be", "err", err)
+		}
+	}
+	if theirs == issuer.String() {
+		return fmt.Errorf("the API server that keeps this Secret is one of issuer %s, for which this server signs: it could not start without its signer, nor the signer without it (hint: keep the ring in etcd, in files or in another cluster; --publish-only may read it from here)", theirs)
+	}
+	return nil
 }
 
 // check refuses flags that make no sense before anything is touched.
@@ -139,6 +235,10 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Is
 		return issuer, policy, err
 	}
 	switch {
+	case o.publishOnly && o.signerSocket != "":
+		return issuer, policy, errors.New("--publish-only and --signer-socket exclude each other")
+	case o.publishOnly && policy != rotation.Policy{}:
+		return issuer, policy, errors.New("the policy is set by servers that rotate, not with --publish-only")
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return issuer, policy, errors.New("--tls-cert and --tls-key go together")
 	case o.jwksMaxAge < time.Second || o.discoveryMaxAge < time.Second || o.refreshHint < time.Second:
@@ -162,38 +262,36 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Is
 	return issuer, policy, nil
 }
 
-// openStore opens the store, and makes keys in it only where nobody has named
-// it: in the default place.
-func (o *serveOptions) openStore(cmd *cobra.Command, issuer discovery.Issuer, policy rotation.Policy, log *slog.Logger) (rotation.Store, bool, error) {
-	store, err := o.store.open()
-	if err != nil {
-		return nil, false, err
+// openRing reads the ring, and makes one only where nobody has named the store:
+// in the default place.
+func (o *serveOptions) openRing(ctx context.Context, cmd *cobra.Command, place place, issuer discovery.Issuer, policy rotation.Policy, log *slog.Logger) (ring *rotation.Ring, created bool, err error) {
+	ring, err = place.read(ctx)
+	if err == nil {
+		return ring, false, ring.CheckIssuer(issuer.String())
 	}
-	_, err = rotation.Read(cmd.Context(), store)
 	switch {
-	case err == nil:
-		return store, false, nil
 	case !errors.Is(err, rotation.ErrEmpty):
-		return nil, false, fmt.Errorf("store %s: %w", o.store.spec, err)
+		return nil, false, err
+	case o.publishOnly:
+		return nil, false, fmt.Errorf("%w; --publish-only makes none", err)
 	case cmd.Flags().Changed("store"):
-		return nil, false, fmt.Errorf("store %s holds no ring, and none is made in a place that was named (hint: if it is really new, run `%s keys init --store %s --issuer %s`)",
-			o.store.spec, program(), o.store.spec, issuer)
+		return nil, false, fmt.Errorf("it holds no ring, and none is made in a place that was named (hint: if it is really new, run `%s keys init --store %s --issuer %s`)",
+			program(), o.store.spec, issuer)
 	}
-	r, err := rotation.New(issuer.String(), policy, time.Now(), rotation.GenerateKey)
-	if err != nil {
+	if ring, err = rotation.New(issuer.String(), policy, time.Now(), rotation.GenerateKey); err != nil {
 		return nil, false, err
 	}
 	log.Info("made the first keys of the issuer", "store", o.store.spec, "issuer", issuer.String())
-	return store, true, rotation.Create(cmd.Context(), store, nil, r)
+	return ring, true, place.create(ctx, ring)
 }
 
 // bringPolicy writes the policy that was asked for into the ring. A store that
 // takes no writes does not keep the server from publishing and signing under
 // the policy that stands there.
-func bringPolicy(ctx context.Context, store rotation.Store, issuer discovery.Issuer, policy rotation.Policy, signs bool, log *slog.Logger) error {
+func bringPolicy(ctx context.Context, place place, issuer discovery.Issuer, policy rotation.Policy, signs bool, log *slog.Logger) error {
 	var before, after rotation.Policy
 	var refused error
-	_, err := rotation.Update(ctx, store, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
+	_, err := place.update(ctx, func(r *rotation.Ring) (*rotation.Ring, error) {
 		if refused = r.CheckIssuer(issuer.String()); refused != nil {
 			return r, refused
 		}
@@ -211,6 +309,8 @@ func bringPolicy(ctx context.Context, store rotation.Store, issuer discovery.Iss
 	switch {
 	case refused != nil:
 		return refused
+	case errors.Is(err, rotation.ErrUnavailable):
+		return err
 	case err != nil:
 		log.Error("the policy could not be written; the one in the ring stays in force", "err", err)
 	case before != after:
@@ -228,7 +328,10 @@ func bringPolicy(ctx context.Context, store rotation.Store, issuer discovery.Iss
 	return nil
 }
 
-func (o *serveOptions) warnOfRing(r *rotation.Ring, log *slog.Logger) {
+func (o *serveOptions) warnOfRing(place place, r *rotation.Ring, log *slog.Logger) {
+	if w := place.plainWarning(r); w != "" {
+		log.Warn(w)
+	}
 	for _, w := range r.Policy.Warnings() {
 		log.Warn(w)
 	}

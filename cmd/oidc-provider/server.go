@@ -28,7 +28,8 @@ type server struct {
 	cert                  *web.Certificate
 
 	docs     *web.Documents
-	rotator  *rotation.Rotator
+	rotator  atomic.Pointer[rotation.Rotator] // nil until the ring was read
+	waiting  atomic.Pointer[string]           // why it was not
 	stopping atomic.Bool
 }
 
@@ -74,8 +75,9 @@ func (s *server) closeListeners() {
 
 // run serves until ctx is done, and then stops in the order that lets nobody
 // down: readiness goes first, then, after the delay, the documents and the
-// signer, and last the address that tells how it went.
-func (s *server) run(ctx context.Context, refreshHint time.Duration) error {
+// signer, and last the address that tells how it went. open is repeated as long
+// as the store cannot be reached.
+func (s *server) run(ctx context.Context, refreshHint time.Duration, open func(context.Context) (*rotation.Rotator, error)) error {
 	// Whatever fails ends the rest.
 	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	serving, endServing := context.WithCancel(failed)
@@ -83,7 +85,6 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration) error {
 	defer endServing()
 	defer endAdmin()
 
-	s.metrics.MustRegister(web.Rotation{Rotator: s.rotator})
 	if s.cert != nil {
 		s.metrics.MustRegister(s.cert.Metric())
 	}
@@ -91,15 +92,24 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration) error {
 	g.Go(func() error { return web.Serve(adminServing, s.admin, admin, nil, s.log) })
 	g.Go(func() error {
 		parts, serving := errgroup.WithContext(serving)
-		parts.Go(func() error { s.rotator.Run(serving); return nil })
+		parts.Go(func() error {
+			rotator, err := s.await(serving, open)
+			if rotator == nil {
+				return err
+			}
+			s.metrics.MustRegister(web.Rotation{Rotator: rotator})
+			s.rotator.Store(rotator)
+			if s.socket != nil {
+				grpc := &signer.Server{Keys: rotator, RefreshHint: refreshHint}
+				parts.Go(func() error { return grpc.Serve(serving, s.socket, s.metrics, s.log) })
+			}
+			rotator.Run(serving)
+			return nil
+		})
 		if s.cert != nil {
 			parts.Go(func() error { s.cert.Watch(serving, s.log); return nil })
 		}
 		parts.Go(func() error { return web.Serve(serving, s.public, public, s.cert, s.log) })
-		if s.socket != nil {
-			grpc := &signer.Server{Keys: s.rotator, RefreshHint: refreshHint}
-			parts.Go(func() error { return grpc.Serve(serving, s.socket, s.metrics, s.log) })
-		}
 		err := parts.Wait()
 		endAdmin()
 		return err
@@ -126,6 +136,32 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration) error {
 	return err
 }
 
+// retryOpen is the time between two attempts to reach the store for the first
+// time.
+const retryOpen = 500 * time.Millisecond
+
+// await opens the ring. It returns nil, nil if serving ends before.
+func (s *server) await(serving context.Context, open func(context.Context) (*rotation.Rotator, error)) (*rotation.Rotator, error) {
+	for {
+		rotator, err := open(serving)
+		if err == nil || !errors.Is(err, rotation.ErrUnavailable) {
+			return rotator, err
+		}
+		if serving.Err() != nil {
+			return nil, nil
+		}
+		reason := err.Error()
+		if before := s.waiting.Swap(&reason); before == nil || *before != reason {
+			s.log.Error("waiting for the store", "err", err)
+		}
+		select {
+		case <-serving.Done():
+			return nil, nil
+		case <-time.After(retryOpen):
+		}
+	}
+}
+
 // checks are what /readyz looks at.
 func (s *server) checks() []web.Check {
 	checks := []web.Check{
@@ -135,32 +171,51 @@ func (s *server) checks() []web.Check {
 			}
 			return "running", nil
 		}},
-		{Name: "keys", Run: func() (string, error) {
-			now := time.Now()
-			if err := s.rotator.Ready(now); err != nil {
-				return "", err
-			}
-			signs, err := s.rotator.Signer(now)
-			if err != nil {
-				return "", err
-			}
-			return fmt.Sprintf("%s signs; ring generation %d, read %v ago", signs.Key.KeyID(),
-				s.rotator.View().Ring().Generation, s.rotator.ReadAge(now).Round(time.Millisecond)), nil
-		}},
-		{Name: "rotation", Advisory: true, Run: func() (string, error) {
-			if failure := s.rotator.Failure(); failure != "" {
-				return "", errors.New(failure)
-			}
-			ring := s.rotator.View().Ring()
-			standby := ring.Standby(ring.At(time.Now()))
-			if standby == nil || standby.SignFrom.IsZero() {
-				return "", errors.New("the next hand-over is not planned yet")
-			}
-			return fmt.Sprintf("%s signs from %s", standby.KeyID, formatTime(standby.SignFrom)), nil
-		}},
+		{Name: "keys", Run: s.checkKeys},
+		{Name: "rotation", Advisory: true, Run: s.checkRotation},
 	}
 	if s.cert != nil {
 		checks = append(checks, s.cert.Check())
 	}
 	return checks
+}
+
+func (s *server) checkKeys() (string, error) {
+	rotator := s.rotator.Load()
+	if rotator == nil {
+		if reason := s.waiting.Load(); reason != nil {
+			return "", errors.New("the ring has not been read yet: " + *reason)
+		}
+		return "", errors.New("the ring has not been read yet")
+	}
+	now := time.Now()
+	if err := rotator.Ready(now); err != nil {
+		return "", err
+	}
+	ring := rotator.View().Ring()
+	known := fmt.Sprintf("ring generation %d, read %v ago", ring.Generation, rotator.ReadAge(now).Round(time.Millisecond))
+	if rotator.PublishOnly() {
+		return fmt.Sprintf("%d keys published; %s", len(rotator.View().KeySet()), known), nil
+	}
+	signs, err := rotator.Signer(now)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s signs; %s", signs.Key.KeyID(), known), nil
+}
+
+func (s *server) checkRotation() (string, error) {
+	rotator := s.rotator.Load()
+	if rotator == nil {
+		return "", errors.New("the ring has not been read yet")
+	}
+	if failure := rotator.Failure(); failure != "" {
+		return "", errors.New(failure)
+	}
+	ring := rotator.View().Ring()
+	standby := ring.Standby(ring.At(time.Now()))
+	if standby == nil || standby.SignFrom.IsZero() {
+		return "", errors.New("the next hand-over is not planned yet")
+	}
+	return fmt.Sprintf("%s signs from %s", standby.KeyID, formatTime(standby.SignFrom)), nil
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func newTokenCommand() *cobra.Command {
-	var store storeFlag
+	var store storeFlags
 	var t tokenRequest
 	cmd := &cobra.Command{
 		Use:   "token --audience AUDIENCE",
@@ -31,10 +31,16 @@ this to try a relying party out, and kube-apiserver for everything else.`,
 			if len(t.audiences) == 0 {
 				return errors.New("--audience is required: a token for everybody is a token for an attacker (hint: name the relying party, like --audience sts.amazonaws.com)")
 			}
-			r, err := store.read(cmd.Context())
+			s, err := store.open()
 			if err != nil {
 				return err
 			}
+			r, err := s.read(cmd.Context())
+			if err != nil {
+				return err
+			}
+			// Should the active key not open, that is the error of Signer.
+			r, _ = r.Unseal(cmd.Context(), s.sealer)
 			now := time.Now()
 			signer, err := rotation.NewView(r).Signer(now)
 			if err != nil {

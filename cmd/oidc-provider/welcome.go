@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"oidc-provider/discovery"
 	"oidc-provider/rotation"
@@ -13,7 +15,7 @@ import (
 
 // welcome tells a person who has started the server what there is now and what
 // to try next.
-func (o *serveOptions) welcome(w io.Writer, issuer discovery.Issuer, admin string, r *rotation.Ring, created bool) {
+func (o *serveOptions) welcome(cmd *cobra.Command, issuer discovery.Issuer, admin string, r *rotation.Ring, created bool) {
 	keys := o.store.spec
 	if created {
 		keys += "  (made just now)"
@@ -23,14 +25,7 @@ func (o *serveOptions) welcome(w io.Writer, issuer discovery.Issuer, admin strin
 	if standby := r.Standby(now); standby != nil && !standby.SignFrom.IsZero() {
 		next = fmt.Sprintf("%s  (in %s)", formatTime(standby.SignFrom), roughly(standby.SignFrom.Sub(now)))
 	}
-	store := ""
-	if o.store.spec != defaultStore {
-		store = " --store " + o.store.spec
-		if strings.ContainsAny(o.store.spec, " '\"$\\") {
-			store = " --store '" + strings.ReplaceAll(o.store.spec, "'", `'\''`) + "'"
-		}
-	}
-	fmt.Fprintf(w, `
+	fmt.Fprintf(cmd.OutOrStdout(), `
 Serving the issuer %s
 
   Configuration   %s
@@ -39,12 +34,44 @@ Serving the issuer %s
   Keys            %s
   Next rotation   %s
 
-Try it, in another terminal:
+`, issuer, issuer.ConfigurationURL(), issuer.JWKSURI(), admin, keys, next)
+	if o.publishOnly {
+		return
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), `Try it, in another terminal:
 
   %s token%s --audience demo |
     %s verify --issuer %s --audience demo -
 
-`, issuer, issuer.ConfigurationURL(), issuer.JWKSURI(), admin, keys, next, program(), store, program(), issuer)
+`, program(), storeArguments(cmd.Flags()), program(), issuer)
+}
+
+// storeArguments are the flags that lead another command to the same store.
+func storeArguments(flags *pflag.FlagSet) (arguments string) {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	new(storeFlags).add(own)
+	own.VisitAll(func(f *pflag.Flag) {
+		given := flags.Lookup(f.Name)
+		if !given.Changed || given.Value.String() == f.DefValue {
+			return
+		}
+		values := []string{given.Value.String()}
+		if list, ok := given.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, value := range values {
+			arguments += " --" + f.Name + " " + quote(value)
+		}
+	})
+	return arguments
+}
+
+// quote makes one word of a shell out of value.
+func quote(value string) string {
+	if !strings.ContainsAny(value, " '\"$\\") {
+		return value
+	}
+	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }
 
 // roughly is a duration as people say it.

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/rotation"
+)
+
+func newKeysExportCommand() *cobra.Command {
+	var store storeFlags
+	var seal recipientFlag
+	var plain bool
+	cmd := &cobra.Command{
+		Use:   "export [FILE]",
+		Short: "Write a sealed backup of the ring",
+		Long: `Write a backup of the ring to a file that does not exist yet, or to standard
+output. It is a ring document itself: everything but the private keys can be read
+in it.
+
+The private keys stay sealed as they are in the store, which takes no identity,
+or are sealed for --recipient instead, which takes one that opens them. A ring
+that is plain needs --recipient, or --plain if that is really meant.`,
+		Example: `  # A backup that the same identities open
+  oidc-provider keys export ring-2026-01-31.json --store etcd://127.0.0.1:2379/oidc-provider
+
+  # One for an identity that lies in a safe
+  oidc-provider keys export --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p > backup.json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if plain && seal.recipients != nil {
+				return errors.New("--plain and --recipient exclude each other")
+			}
+			if err := seal.check(); err != nil {
+				return err
+			}
+			s, err := store.open()
+			if err != nil {
+				return err
+			}
+			r, err := s.read(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if plain || seal.recipients != nil {
+				if r, err = sealedAs(cmd, s, r, seal.recipients); err != nil {
+					return err
+				}
+			} else if len(r.Recipients) == 0 {
+				return errors.New("the private keys of this ring are plain, and so would be the backup (hint: add --recipient with an age recipient, which age-keygen makes; --plain writes it all the same)")
+			}
+			data, err := r.Encode()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 || args[0] == "-" {
+				_, err = cmd.OutOrStdout().Write(data)
+				return err
+			}
+			if err := writeBackup(args[0], data); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "Wrote generation %d of the ring of %s, of %s, to %s, %s.\n",
+				r.Generation, r.Issuer, formatTime(r.Updated), args[0], sealing(r))
+			return nil
+		},
+	}
+	store.add(cmd.Flags())
+	seal.add(cmd.Flags(), "seal the backup for")
+	cmd.Flags().BoolVar(&plain, "plain", false, "write private keys that whoever reads the backup can use")
+	return cmd
+}
+
+// sealedAs is r, otherwise unchanged, with its keys sealed for others.
+func sealedAs(cmd *cobra.Command, s place, r *rotation.Ring, recipients []string) (*rotation.Ring, error) {
+	open, err := r.Unseal(cmd.Context(), s.sealer)
+	if err != nil {
+		return nil, err
+	}
+	next, err := rotation.Reseal(open, recipients, r.Updated)
+	if err != nil {
+		return nil, err
+	}
+	next.Generation = r.Generation
+	return next.Seal(cmd.Context(), s.sealer)
+}
+
+// writeBackup replaces no file: the one that is there may be the last copy of
+// something.
+func writeBackup(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s exists and was left as it is (hint: name another file)", name)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	return nil
+}

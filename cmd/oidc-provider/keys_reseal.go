@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/rotation"
+)
+
+func newKeysResealCommand() *cobra.Command {
+	var store storeFlags
+	var seal recipientFlag
+	var plain, force bool
+	cmd := &cobra.Command{
+		Use:   "reseal --recipient RECIPIENT",
+		Short: "Seal the private keys for other recipients",
+		Long: `Seal the private keys of a ring for other recipients, in place of those before.
+It takes an identity that opens them now, and, unless --force is given, one that
+opens them afterwards: keys that nobody opens are lost.
+
+To change the sealing key of running servers: seal for the old and the new
+recipient, give the new identity to every server, and seal for the new one alone.
+A ring that was plain gets sealed the same way; but old backups, and the history
+that etcd keeps until it is compacted, hold the plain keys until these retire.`,
+		Example: `  # From one identity to the next
+  oidc-provider keys reseal --age-identity old.txt --recipient age1old… --recipient age1new…
+  oidc-provider keys reseal --age-identity new.txt --recipient age1new…
+
+  # For the cluster's KMS plugin, and for an identity in a safe
+  oidc-provider keys reseal --kms-socket /run/kms.sock --recipient kms --recipient age1safe…`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case plain && seal.recipients != nil:
+				return errors.New("--plain and --recipient exclude each other")
+			case !plain && seal.recipients == nil:
+				return errors.New("--recipient is required: whom the keys are to be sealed for (hint: age-keygen makes an identity and prints its recipient)")
+			}
+			if err := seal.check(); err != nil {
+				return err
+			}
+			s, err := store.open()
+			if err != nil {
+				return err
+			}
+			var before []string
+			r, err := s.update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
+				before = r.Recipients
+				return reseal(cmd, s, r, seal.recipients, force)
+			})
+			if err != nil {
+				return err
+			}
+			if w := s.plainWarning(r); w != "" {
+				warn(cmd, "%s", w)
+			}
+			if len(before) == 0 && !plain {
+				warn(cmd, "the keys stood there plain until now: who has an old backup, or reads what the store keeps of its past, can use them until they retire (hint: `%s keys rotate`, twice)", program())
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "The keys of %s were sealed for %s, and are sealed for %s.\n", r.Issuer, names(before), names(r.Recipients))
+			return nil
+		},
+	}
+	store.add(cmd.Flags())
+	seal.add(cmd.Flags(), "seal the keys for")
+	cmd.Flags().BoolVar(&plain, "plain", false, "leave the private keys plain, for a store that nobody else reads")
+	cmd.Flags().BoolVar(&force, "force", false, "seal for recipients that cannot be opened here")
+	return cmd
+}
+
+func reseal(cmd *cobra.Command, s place, r *rotation.Ring, recipients []string, force bool) (*rotation.Ring, error) {
+	if slices.Equal(r.Recipients, recipients) && len(recipients) == 0 {
+		return r, nil
+	}
+	open, err := r.Unseal(cmd.Context(), s.sealer)
+	if err != nil {
+		return r, err
+	}
+	next, err := rotation.Reseal(open, recipients, time.Now())
+	if err != nil {
+		return r, err
+	}
+	if next, err = next.Seal(cmd.Context(), s.sealer); err != nil || force {
+		return next, err
+	}
+	data, err := next.Encode()
+	if err != nil {
+		return r, err
+	}
+	back, err := rotation.Decode(data)
+	if err != nil {
+		return r, err
+	}
+	if _, err := back.Unseal(cmd.Context(), s.sealer); err != nil {
+		return r, fmt.Errorf("nothing was changed, since the keys could not be opened afterwards (hint: add --age-identity with the identity of a new recipient; --force seals them all the same): %w", err)
+	}
+	return next, nil
+}
+
+func names(recipients []string) string {
+	if len(recipients) == 0 {
+		return "nobody (plain)"
+	}
+	return strings.Join(recipients, ", ")
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/rotation"
+)
+
+func newKeysRestoreCommand() *cobra.Command {
+	var store storeFlags
+	var peers peerFlags
+	cmd := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Put a backup into an empty store",
+		Long: `Put a backup that 'keys export' has made, or - for standard input, into an empty
+store. Its keys stay sealed as they are. A store that holds anything already is
+left as it is.
+
+A backup is as old as it is: keys that were made later are not in it, and tokens
+that they have signed verify only as long as somebody shows these keys. So the
+key set that the issuer, or any --peer, shows to the world is looked at first, and
+a backup that lacks a key of it is refused. If the newer ring is lost for good,
+restore with --peer none, and bring the keys that are missing in with
+'keys import' before the servers start.`,
+		Example: `  oidc-provider keys restore backup.json --store etcd://127.0.0.1:2379/oidc-provider
+
+  # The newer ring is lost for good
+  curl https://oidc.example.com/openid/v1/jwks > shown.json
+  oidc-provider keys restore backup.json --peer none
+  oidc-provider keys import shown.json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			data, err := readInput(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			r, err := rotation.Decode(data)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			s, err := store.open()
+			if err != nil {
+				return err
+			}
+			seen, err := peers.ask(cmd.Context(), r.Issuer, func(peer string, err error) {
+				warn(cmd, "%s could not be asked for newer keys: %v", peer, err)
+			})
+			if err != nil {
+				return err
+			}
+			for _, shown := range seen {
+				if err := r.CheckAgainst(shown); err != nil {
+					return fmt.Errorf("%s was not restored: %w", args[0], err)
+				}
+			}
+			if err := s.create(cmd.Context(), r); err != nil {
+				return err
+			}
+			if _, err := r.Unseal(cmd.Context(), s.sealer); err != nil {
+				warn(cmd, "the servers need what opens the keys: %v", err)
+			}
+			if w := s.plainWarning(r); w != "" {
+				warn(cmd, "%s", w)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "Restored generation %d of the ring of %s, of %s, %s:\n", r.Generation, r.Issuer, formatTime(r.Updated), sealing(r))
+			printKeys(cmd.OutOrStdout(), r)
+			return nil
+		},
+	}
+	store.add(cmd.Flags())
+	peers.add(cmd.Flags())
+	return cmd
+}
+
+// readInput reads a file, or standard input for -.
+func readInput(cmd *cobra.Command, name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(io.LimitReader(cmd.InOrStdin(), 64<<20))
+	}
+	return os.ReadFile(name)
+}
+
+// sealing says in words how the private keys of r stand there.
+func sealing(r *rotation.Ring) string {
+	switch n := len(r.Recipients); n {
+	case 0:
+		return "with plain private keys"
+	case 1:
+		return "sealed for 1 recipient"
+	default:
+		return fmt.Sprintf("sealed for %d recipients", n)
+	}
+}

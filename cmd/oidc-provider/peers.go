@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"oidc-provider/discovery"
+	"oidc-provider/jwks"
+	"oidc-provider/rotation"
+)
+
+// peerFlags name places that may have shown keys which a ring from an old
+// backup does not know.
+type peerFlags struct {
+	peers  []string
+	caFile string
+}
+
+func (p *peerFlags) add(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&p.peers, "peer", nil, `URL of a key set that the ring must know all keys of, to tell an old backup by; may be given several times; default the issuer's own if it is https; "none" asks nobody`)
+	flags.StringVar(&p.caFile, "peer-cafile", "", "PEM file with the CA of the peers; default the system's")
+}
+
+// peerTimeout is for all peers together: a start does not wait for long.
+const peerTimeout = 3 * time.Second
+
+// ask returns what each peer shows. One that cannot be asked is passed to
+// failed, and is no error: it may be what is being started here.
+func (p *peerFlags) ask(ctx context.Context, issuer string, failed func(peer string, err error)) ([]rotation.Seen, error) {
+	peers, err := p.urls(issuer)
+	if err != nil || len(peers) == 0 {
+		return nil, err
+	}
+	client, err := p.client()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	var all []rotation.Seen
+	for _, peer := range peers {
+		seen, err := shownAt(ctx, client, peer)
+		if err != nil {
+			failed(peer, err)
+			continue
+		}
+		all = append(all, seen)
+	}
+	return all, nil
+}
+
+func (p *peerFlags) urls(issuer string) ([]string, error) {
+	if len(p.peers) == 1 && p.peers[0] == "none" {
+		return nil, nil
+	}
+	for _, peer := range p.peers {
+		if u, err := url.Parse(peer); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("--peer %q: want the URL of a key set, like https://10.0.0.2:8443%s, or none", peer, discovery.JWKSPath)
+		}
+	}
+	if len(p.peers) > 0 {
+		return p.peers, nil
+	}
+	parsed, err := discovery.ParseIssuer(issuer)
+	if err != nil || parsed.URL().Scheme != "https" {
+		return nil, err
+	}
+	return []string{parsed.JWKSURI()}, nil
+}
+
+func (p *peerFlags) client() (*http.Client, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if p.caFile != "" {
+		pem, err := os.ReadFile(p.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("--peer-cafile: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--peer-cafile %s: no certificate in PEM", p.caFile)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return errors.New("it redirects")
+	}}, nil
+}
+
+// maxKeySet is far above what any relying party reads.
+const maxKeySet = 1 << 20
+
+func shownAt(ctx context.Context, client *http.Client, peer string) (rotation.Seen, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, peer, nil)
+	if err != nil {
+		return rotation.Seen{}, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return rotation.Seen{}, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return rotation.Seen{}, fmt.Errorf("it answers %s", resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySet))
+	if err != nil {
+		return rotation.Seen{}, err
+	}
+	keys, err := jwks.Parse(data)
+	if err != nil {
+		return rotation.Seen{}, err
+	}
+	seen := rotation.Seen{By: peer}
+	for _, key := range keys {
+		seen.KeyIDs = append(seen.KeyIDs, key.KeyID())
+	}
+	return seen, nil
+}
