@@ -18,6 +18,9 @@ import (
 // writes.
 const ringVersion = 1
 
+// maxHistory is more changes than a ring sees in a year, mostly.
+const maxHistory = 64
+
 // A Ring is the keys of one issuer, past and future, with the policy they are
 // planned under. Rings are immutable: what changes one returns another.
 type Ring struct {
@@ -30,6 +33,11 @@ type Ring struct {
 	// Updated is when the ring was last written: the newest event that is
 	// known to be past. No clock that is right shows an earlier time.
 	Updated time.Time `json:"updated"`
+
+	// History is when the generations before were written, the last one
+	// first, as far as [maxHistory] goes: a ring that went another way from
+	// an old backup can be told by it.
+	History []time.Time `json:"history,omitempty"`
 
 	Policy Policy `json:"policy"`
 
@@ -182,6 +190,9 @@ func (r *Ring) check() error {
 	if r.Issuer == "" || r.Generation < 1 || r.Updated.IsZero() {
 		return fmt.Errorf("issuer, generation or time of the last write is missing")
 	}
+	if len(r.History) > maxHistory || int64(len(r.History)) >= r.Generation {
+		return fmt.Errorf("the history has %d entries, and this is generation %d", len(r.History), r.Generation)
+	}
 	if r.Policy != r.Policy.WithDefaults() {
 		return fmt.Errorf("the policy is not complete")
 	}
@@ -301,6 +312,9 @@ func (r *Ring) find(kid string) *Key {
 // and the time at which the change happens.
 func (r *Ring) begin(now time.Time) (*Ring, time.Time) {
 	next := r.clone()
+	if r.Generation > 0 {
+		next.History = append([]time.Time{r.Updated}, r.History[:min(len(r.History), maxHistory-1)]...)
+	}
 	next.Generation++
 	next.Updated = r.At(now)
 	return next, next.Updated

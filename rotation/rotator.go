@@ -92,10 +92,10 @@ type Rotator struct {
 	started time.Time
 	jump    jumpGuard
 
-	// After a write that failed, with writeErr, the next is at retryAt.
-	writeErr   error
-	retryAt    time.Time
-	retryAfter time.Duration
+	// What failed last of writing, and of opening the keys of triedVersion.
+	writeErr, openErr     error
+	writeRetry, openRetry retry
+	triedVersion          Version
 }
 
 // Open reads the ring and publishes it: the first tick of [Rotator.Run]. A
@@ -209,8 +209,14 @@ func (r *Rotator) tick(ctx context.Context, now time.Time) (again bool, err erro
 		}
 		return false, err
 	}
-	ring, err = r.open(ctx, ring)
 	r.adopt(&View{ring: ring}, now)
+	if ring.closed() && !r.cfg.PublishOnly {
+		// What is to be shown, and to be signed with no more, does not wait
+		// until private keys are open. An error comes again below.
+		_ = r.publish(ctx, now)
+		ring, err = r.open(ctx, ring, now)
+		r.adopt(&View{ring: ring}, now)
+	}
 	r.logChanges(ring, now)
 
 	if !r.cfg.PublishOnly {
@@ -225,12 +231,37 @@ func (r *Rotator) tick(ctx context.Context, now time.Time) (again bool, err erro
 }
 
 // open makes ring one to sign with, as far as its private keys can be opened.
-// Those that cannot are tried again at every tick.
-func (r *Rotator) open(ctx context.Context, ring *Ring) (*Ring, error) {
-	if r.cfg.PublishOnly {
-		return ring, nil
+// Those that cannot are tried again, after a longer time each time.
+func (r *Rotator) open(ctx context.Context, ring *Ring, now time.Time) (*Ring, error) {
+	if r.openErr != nil && r.triedVersion == r.version && r.openRetry.waits(now) {
+		return ring, r.openErr
 	}
-	return ring.Unseal(ctx, r.cfg.Sealer)
+	open, err := ring.Unseal(ctx, r.cfg.Sealer)
+	r.openErr, r.triedVersion = err, r.version
+	if err == nil {
+		r.openRetry = retry{}
+	} else {
+		r.openRetry.failed(now)
+	}
+	return open, err
+}
+
+// A retry is when to try again what has failed.
+type retry struct {
+	at    time.Time
+	after time.Duration
+}
+
+func (t *retry) failed(now time.Time) {
+	t.after = min(max(2*t.after, defaultPoll), maxRetryAfter)
+	t.at = now.Add(t.after)
+}
+
+// waits reports whether it is too early. A clock that was set back does not
+// make it wait for longer than it should have.
+func (t *retry) waits(now time.Time) bool {
+	wait := t.at.Sub(now)
+	return wait > 0 && wait <= t.after
 }
 
 // advance does what is due. After a write that failed it waits before it makes
@@ -240,7 +271,7 @@ func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) error 
 	if err := r.jump.check(wall, monotonic, time.Duration(ring.Policy.ClockSkew)); err != nil {
 		return err
 	}
-	if wait := r.retryAt.Sub(now); wait > 0 && wait <= r.retryAfter {
+	if r.writeErr != nil && r.writeRetry.waits(now) {
 		return r.writeErr
 	}
 	next, events, err := Advance(ring, now, r.confirmed, r.cfg.Generate)
@@ -251,11 +282,10 @@ func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) error 
 		err = r.write(ctx, next, events, now)
 	}
 	if r.writeErr = err; err == nil || errors.Is(err, ErrConflict) {
-		r.retryAfter, r.writeErr = 0, nil
+		r.writeErr, r.writeRetry = nil, retry{}
 		return err
 	}
-	r.retryAfter = min(max(2*r.retryAfter, r.poll(ring.Policy)), maxRetryAfter)
-	r.retryAt = now.Add(r.retryAfter)
+	r.writeRetry.failed(now)
 	return err
 }
 
@@ -300,6 +330,8 @@ func (r *Rotator) load(ctx context.Context) (*Ring, error) {
 		ring = ring.withoutPrivate()
 	}
 	r.version = version
+	// The answer that was lost may have been a good one.
+	r.writeErr = nil
 	return ring, nil
 }
 

@@ -34,7 +34,7 @@ func (k *Key) hasPrivate() bool {
 // stay so, and the error says why. If there is nothing to open it returns r
 // itself.
 func (r *Ring) Unseal(ctx context.Context, s Sealer) (*Ring, error) {
-	if !slices.ContainsFunc(r.Keys, func(k Key) bool { return k.toOpen() }) {
+	if !r.closed() {
 		return r, nil
 	}
 	open := r.clone()
@@ -51,6 +51,9 @@ func (r *Ring) Unseal(ctx context.Context, s Sealer) (*Ring, error) {
 			k.signing = key
 		}
 		k.opened, k.unsealErr = err == nil, err
+		if errors.Is(err, ErrUnavailable) {
+			break // so are the others, each after as long a wait
+		}
 	}
 	switch n := len(errs); n {
 	case 0:
@@ -62,6 +65,11 @@ func (r *Ring) Unseal(ctx context.Context, s Sealer) (*Ring, error) {
 	}
 }
 
+// closed reports whether there is something to open.
+func (r *Ring) closed() bool {
+	return slices.ContainsFunc(r.Keys, func(k Key) bool { return k.toOpen() })
+}
+
 func (k *Key) toOpen() bool { return len(k.Sealed) > 0 && !k.opened }
 
 // closed keys cannot be signed with.
@@ -71,7 +79,7 @@ func (k *Key) whyClosed() error {
 	if k.unsealErr != nil {
 		return k.unsealErr
 	}
-	return fmt.Errorf("the private half of key %s is sealed, and was not opened", k.KeyID)
+	return fmt.Errorf("the private half of key %s is sealed, and was not opened (hint: the log says why)", k.KeyID)
 }
 
 func (k *Key) unseal(ctx context.Context, s Sealer, recipients []string) (*jwks.SigningKey, error) {

@@ -1,16 +1,19 @@
 package rotation
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // Seen is what somebody has seen of a ring. Every ring that follows knows all
 // of it: kids stay in a ring for ever, as keys or among the removed. One that
-// does not is an old backup in the place of a newer world.
+// does not is an old backup in the place of a newer world, or what became of
+// one.
 type Seen struct {
 	// By tells who has seen it, for errors.
 	By string `json:"-"`
@@ -19,14 +22,20 @@ type Seen struct {
 	// Generation and Updated are zero for somebody who has seen keys alone.
 	Generation int64     `json:"generation"`
 	Updated    time.Time `json:"updated"`
-	KeyIDs     []string  `json:"kids"`
+	// KeyIDs are the kids of keys, Gone those that were removed or revoked.
+	KeyIDs []string `json:"kids"`
+	Gone   []string `json:"gone"`
 }
 
 // Seen is what r shows.
 func (r *Ring) Seen() Seen {
-	s := Seen{Issuer: r.Issuer, Generation: r.Generation, Updated: r.Updated}
+	s := Seen{Issuer: r.Issuer, Generation: r.Generation, Updated: r.Updated, Gone: slices.Clone(r.Removed)}
 	for i := range r.Keys {
-		s.KeyIDs = append(s.KeyIDs, r.Keys[i].KeyID)
+		k := &r.Keys[i]
+		s.KeyIDs = append(s.KeyIDs, k.KeyID)
+		if !k.Published() {
+			s.Gone = append(s.Gone, k.KeyID)
+		}
 	}
 	return s
 }
@@ -35,28 +44,85 @@ func (r *Ring) Seen() Seen {
 type PastError struct{ Reason string }
 
 func (e *PastError) Error() string {
-	return e.Reason + ": an old backup stands in the place of the ring, or the ring of something else (hint: put the newest ring back; if it is lost for good, take the key set that is still shown to the world, `oidc-provider keys import` it so that its tokens verify, and restart every server that remembers more)"
+	return e.Reason + ": an old backup stands in the place of the ring, or the ring of something else (hint: put the newest ring back; if that is lost for good, the README tells under Backups how to go on)"
 }
 
 // CheckAgainst reports whether r can have come after what was seen, as a
 // [*PastError] if not.
 func (r *Ring) CheckAgainst(seen Seen) error {
-	switch {
-	case seen.Issuer != "" && seen.Issuer != r.Issuer:
+	if seen.Issuer != "" && seen.Issuer != r.Issuer {
 		return fmt.Errorf("the ring is that of issuer %q, and %s knows issuer %q", r.Issuer, seen.By, seen.Issuer)
-	case r.Generation < seen.Generation:
-		return &PastError{fmt.Sprintf("the ring went back in time, from generation %d of %s, which %s has seen, to %d of %s",
-			seen.Generation, seen.Updated.Format(time.RFC3339), seen.By, r.Generation, r.Updated.Format(time.RFC3339))}
-	case r.Updated.Before(seen.Updated):
-		return &PastError{fmt.Sprintf("the ring went back in time, from %s, which %s has seen, to %s",
-			seen.Updated.Format(time.RFC3339), seen.By, r.Updated.Format(time.RFC3339))}
+	}
+	if reason := r.contradicts(seen); reason != "" {
+		return &PastError{reason}
+	}
+	return nil
+}
+
+func (r *Ring) contradicts(seen Seen) string {
+	what := fmt.Sprintf("%s has seen generation %d of %s", seen.By, seen.Generation, seen.Updated.Format(time.RFC3339))
+	mine := fmt.Sprintf("this is generation %d of %s", r.Generation, r.Updated.Format(time.RFC3339))
+	switch {
+	case r.Generation < seen.Generation || r.Updated.Before(seen.Updated):
+		return "the ring went back in time: " + what + ", and " + mine
+	case seen.Generation > 0 && !r.passed(seen.Generation, seen.Updated):
+		return "the ring took another way: " + what + ", and " + mine + ", which did not come from it"
 	}
 	for _, kid := range seen.KeyIDs {
 		if !r.Knows(kid) {
-			return &PastError{fmt.Sprintf("the ring has never known key %s, which %s has seen", kid, seen.By)}
+			return fmt.Sprintf("the ring has never known key %s, which %s has seen", kid, seen.By)
 		}
 	}
-	return nil
+	for _, kid := range seen.Gone {
+		if k := r.find(kid); k != nil && k.Published() {
+			return fmt.Sprintf("the ring publishes key %s, which was revoked or removed when %s saw it", kid, seen.By)
+		}
+	}
+	return ""
+}
+
+// passed reports whether r, at this generation, was written at updated, as far
+// as its history goes back.
+func (r *Ring) passed(generation int64, updated time.Time) bool {
+	switch back := r.Generation - generation; {
+	case back == 0:
+		return r.Updated.Equal(updated)
+	case back <= int64(len(r.History)):
+		return r.History[back-1].Equal(updated)
+	}
+	return true
+}
+
+// memory is the document that Seen is kept in.
+type memory struct {
+	// Kind tells it from a ring, and from anything else.
+	Kind string `json:"kind"`
+	Seen Seen   `json:"seen"`
+}
+
+const memoryKind = "oidc-provider memory of a ring"
+
+// Recall is what a rotator has kept in [Config.Memory], or nil.
+func Recall(ctx context.Context, s Store) (*Seen, error) {
+	seen, _, err := recall(ctx, s)
+	return seen, err
+}
+
+func recall(ctx context.Context, s Store) (*Seen, Version, error) {
+	data, v, err := s.Load(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("recalling what was seen of the ring: %w", err)
+	}
+	if v == "" {
+		return nil, "", nil
+	}
+	m := memory{Seen: Seen{By: "this server before its start (--remember)"}}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&m); err != nil || m.Kind != memoryKind {
+		return nil, "", errors.New("recalling what was seen of the ring: what is there is no such memory, and was left as it is (hint: --remember wants a directory of its own)")
+	}
+	return &m.Seen, v, nil
 }
 
 // recall reads what this replica has seen before it was started.
@@ -64,18 +130,13 @@ func (r *Rotator) recall(ctx context.Context) error {
 	if r.cfg.Memory == nil {
 		return nil
 	}
-	data, v, err := r.cfg.Memory.Load(ctx)
+	seen, v, err := recall(ctx, r.cfg.Memory)
 	if err != nil {
-		return fmt.Errorf("recalling what was seen of the ring: %w", err)
+		return err
 	}
-	if r.remembered = v; v == "" {
-		return nil
+	if r.remembered = v; seen != nil {
+		r.seen = append(r.seen, *seen)
 	}
-	seen := Seen{By: "this server before its start"}
-	if err := json.Unmarshal(data, &seen); err != nil || seen.Generation < 1 {
-		return errors.New("recalling what was seen of the ring: what is there is no such memory, and was left as it is (hint: name another place with --remember)")
-	}
-	r.seen = append(r.seen, seen)
 	return nil
 }
 
@@ -84,7 +145,7 @@ func (r *Rotator) remember(ctx context.Context, ring *Ring) error {
 	if r.cfg.Memory == nil || r.memory == ring.Generation {
 		return nil
 	}
-	data, err := json.Marshal(ring.Seen())
+	data, err := json.Marshal(memory{memoryKind, ring.Seen()})
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,18 @@ func history(t *testing.T) (old, newer, branch *rotation.Ring) {
 func TestCheckAgainst(t *testing.T) {
 	old, newer, branch := history(t)
 	keysAlone := rotation.Seen{By: "the world", KeyIDs: newer.Seen().KeyIDs}
+	changed := func(r *rotation.Ring, schedule string, wait time.Duration) *rotation.Ring {
+		next, err := rotation.SetPolicy(r, rotation.Policy{Schedule: schedule}, r.Updated.Add(wait))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next
+	}
+	revoked, _, err := rotation.Revoke(old, old.Keys[1].KeyID, epoch, generateEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	goneAlone := rotation.Seen{By: "a peer", Gone: revoked.Seen().Gone}
 	for name, tt := range map[string]struct {
 		ring *rotation.Ring
 		seen rotation.Seen
@@ -44,6 +56,12 @@ func TestCheckAgainst(t *testing.T) {
 		"its own keys":          {newer, keysAlone, ""},
 		"a branch, overtaken":   {branch, newer.Seen(), "has never known key " + newer.Keys[2].KeyID},
 		"keys of the other one": {branch, keysAlone, "has never known key " + newer.Keys[2].KeyID},
+		"another change":        {changed(newer, "@weekly", time.Minute), changed(newer, "@daily", time.Hour).Seen(), "went back in time"},
+		"another, later":        {changed(newer, "@weekly", time.Hour), changed(newer, "@daily", time.Minute).Seen(), "took another way"},
+		"another, overtaken":    {changed(changed(newer, "@weekly", time.Hour), "@daily", time.Hour), changed(newer, "@daily", time.Minute).Seen(), "took another way"},
+		"a change further":      {changed(changed(newer, "@weekly", time.Hour), "@daily", time.Hour), changed(newer, "@weekly", time.Hour).Seen(), ""},
+		"what was revoked":      {old, goneAlone, "publishes key " + old.Keys[1].KeyID},
+		"still revoked":         {revoked, goneAlone, ""},
 		"another issuer":        {newer, rotation.Seen{Issuer: "https://other.example.test"}, "issuer"},
 	} {
 		err := tt.ring.CheckAgainst(tt.seen)
@@ -100,17 +118,20 @@ func TestMemoryAcrossRestarts(t *testing.T) {
 	if err := start(newer); err != nil {
 		t.Errorf("the right ring after a wrong one: %v", err)
 	}
-	_, v, err := memory.Load(ctx)
-	if err == nil {
-		err = memory.Swap(ctx, []byte("what?"), v)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := start(newer); err == nil || !strings.Contains(err.Error(), "left as it is") {
-		t.Errorf("a memory that is none: %v", err)
-	}
-	if data, _, _ := memory.Load(ctx); string(data) != "what?" {
-		t.Error("it was replaced")
+	// A ring is not a memory, and the directory of one may be given by mistake.
+	for _, other := range []string{"what?", "", "{}", string(encode(t, newer, nil))} {
+		_, v, err := memory.Load(ctx)
+		if err == nil {
+			err = memory.Swap(ctx, []byte(other), v)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := start(newer); err == nil || !strings.Contains(err.Error(), "left as it is") {
+			t.Errorf("a memory that is none: %v", err)
+		}
+		if data, _, _ := memory.Load(ctx); string(data) != other {
+			t.Error("it was replaced")
+		}
 	}
 }

@@ -119,7 +119,7 @@ func (w *world) actions(aheads []time.Duration) map[string]func(*rapid.T) {
 				return
 			}
 			rep.sealer.fail(nil)
-			w.tick(rep)
+			rep.healed = w.now
 		},
 		"drift": func(t *rapid.T) {
 			// A clock is set, never backwards past what it has shown by
@@ -235,7 +235,32 @@ func (w *world) rollback(t *rapid.T) {
 			return // this one has not been there
 		}
 	}
-	w.replace(t, w.backup, func() {})
+	known := make(map[*replica]int64)
+	for _, rep := range w.replicas {
+		if rep.r != nil {
+			known[rep] = rep.r.View().Ring().Generation
+		}
+	}
+	w.replace(t, w.backup, func() {
+		// Somebody who remembers nothing works on it, past what was known.
+		w.kept, w.branch = false, true
+		for range rapid.IntRange(0, 3).Draw(t, "steps") {
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+				next, _, err := rotation.Rotate(r, w.now, true, w.generate)
+				return next, err
+			})
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+				p := rotation.Policy{Schedule: rapid.SampledFrom(schedules).Draw(t, "schedule")}
+				return rotation.SetPolicy(r, p, w.now)
+			})
+		}
+		w.kept, w.branch = true, false
+	})
+	for _, rep := range w.replicas {
+		if rep.r != nil && rep.r.View().Ring().Generation != known[rep] {
+			t.Fatalf("invariant 7: a replica follows an old backup")
+		}
+	}
 	if rapid.Bool().Draw(t, "newer backup") {
 		w.backup = good
 	}
@@ -249,10 +274,14 @@ func (w *world) replace(t *rapid.T, bad []byte, operate func()) {
 	w.store.Put(bad)
 	w.kept = true
 	w.pass(rapid.SampledFrom(spans[:4]).Draw(t, "span"))
+	operate()
+	bad = w.store.Data()
+	for _, rep := range w.replicas {
+		w.tick(rep)
+	}
 	rep := rapid.SampledFrom(w.replicas).Draw(t, "replica")
 	w.start(rep)
 	w.tick(rep)
-	operate()
 	if !bytes.Equal(w.store.Data(), bad) {
 		t.Fatalf("invariant 7: what is no successor of the ring was replaced")
 	}
@@ -369,7 +398,10 @@ func (w *world) checkProgress(span time.Duration) {
 func (w *world) checkReplicasAgree() {
 	var kids []string
 	for _, rep := range w.replicas {
-		if rep.r == nil || rep.publishOnly || rep.sealer.failing() || rep.r.View().Ring().Generation != w.ring.Generation || rep.r.View().Pending() != nil || rep.link.doubt != nil {
+		if rep.sealer.failing() || rep.ticked.Before(rep.healed.Add(time.Minute)) {
+			continue // it has not tried again
+		}
+		if rep.r == nil || rep.publishOnly || rep.r.View().Ring().Generation != w.ring.Generation || rep.r.View().Pending() != nil || rep.link.doubt != nil {
 			continue
 		}
 		local := w.now.Add(rep.offset)

@@ -81,6 +81,8 @@ type replica struct {
 	sealer *box
 	// publishOnly replicas neither sign nor write.
 	publishOnly bool
+	// When the plugin came back, and the replica ticked last.
+	healed, ticked time.Time
 
 	offset time.Duration // its clock is that much ahead
 	places [2]*place
@@ -105,6 +107,7 @@ type world struct {
 	store  *storetest.Fake
 	ring   *rotation.Ring // what is in the store
 	kept   bool           // it must not be replaced now
+	branch bool           // what is written now follows an old backup
 	backup []byte         // an old document
 
 	// A write that was answered with an error may land at landAt, lateBy
@@ -223,6 +226,9 @@ func (w *world) persist(data []byte) {
 		w.t.Fatalf("invariant 7: what is no successor of the ring was replaced")
 	}
 	next := w.decode(data)
+	if w.branch {
+		return
+	}
 	if w.ring != nil {
 		w.checkSuccession(w.ring, next)
 	}
@@ -257,6 +263,7 @@ func (w *world) start(rep *replica) {
 
 // tick is what a replica's loop does at one moment.
 func (w *world) tick(rep *replica) {
+	rep.ticked = w.now
 	for range 10 {
 		if rep.r == nil {
 			return
