@@ -58,7 +58,7 @@ var (
 	generation   = prometheus.NewDesc("oidc_provider_ring_generation", "How often the ring has been written.", nil, nil)
 	failingDesc  = prometheus.NewDesc("oidc_provider_rotation_failing", "1 while reading, planning, writing or publishing fails.", nil, nil)
 	failuresDesc = prometheus.NewDesc("oidc_provider_rotation_failures_total", "Rounds of the rotation loop that failed.", nil, nil)
-	canSignDesc  = prometheus.NewDesc("oidc_provider_can_sign", "1 if this replica signs tokens.", nil, nil)
+	canSignDesc  = prometheus.NewDesc("oidc_provider_can_sign", "1 if this replica signs tokens; absent with --publish-only.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
@@ -89,8 +89,10 @@ func (r Rotation) Collect(ch chan<- prometheus.Metric) {
 	gauge(updatedDesc, float64(ring.Updated.UnixMilli())/1000)
 	gauge(generation, float64(ring.Generation))
 	gauge(failingDesc, boolean(r.Rotator.Failure() != ""))
-	_, err := r.Rotator.Signer(now)
-	gauge(canSignDesc, boolean(err == nil))
+	if !r.Rotator.PublishOnly() {
+		_, err := r.Rotator.Signer(now)
+		gauge(canSignDesc, boolean(err == nil))
+	}
 	ch <- prometheus.MustNewConstMetric(failuresDesc, prometheus.CounterValue, float64(r.Rotator.Failed()))
 }
 

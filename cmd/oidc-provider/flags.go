@@ -54,9 +54,12 @@ func (s *storeFlags) open() (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	opened, err := store.Open(s.spec, s.via)
+	opened, err := s.openStore()
 	return place{opened, sealer}, err
 }
+
+// openStore is open for somebody who needs no private key.
+func (s *storeFlags) openStore() (rotation.Store, error) { return store.Open(s.spec, s.via) }
 
 func (p place) read(ctx context.Context) (*rotation.Ring, error) { return rotation.Read(ctx, p.Store) }
 

@@ -17,7 +17,7 @@ func newKeysCommand() *cobra.Command {
 		Long: `Make, show and change the keys in a store.
 
 These commands work on the store itself. A server that runs on it notices every
-change within a second.`,
+change within two seconds.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -84,7 +84,7 @@ func sealedAs(cmd *cobra.Command, s place, r *rotation.Ring, recipients []string
 	if err != nil {
 		return nil, err
 	}
-	next.Generation = r.Generation
+	next.Generation, next.History = r.Generation, r.History
 	return next.Seal(cmd.Context(), s.sealer)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,8 +33,8 @@ signed elsewhere: a year, unless --issued-token-lifetime says otherwise, since
 that is what kube-apiserver gives the tokens of Pods by default.
 
 A public key, a certificate, or a key set (JWKS) in JSON is published so that
-tokens by it verify, until it is revoked; keys that the ring knows are passed
-over. With --exclude-from-discovery only kube-apiserver sees it: that
+tokens by it verify, until it is revoked; of several keys, those that the ring
+knows are passed over. With --exclude-from-discovery only kube-apiserver sees it: that
 is for the keys of legacy Secret tokens.`,
 		Example: `  # Carry on with the key that kube-apiserver has used so far
   oidc-provider keys import /etc/kubernetes/pki/sa.key --issuer https://oidc.example.com
@@ -67,6 +68,9 @@ is for the keys of legacy Secret tokens.`,
 				}
 				r, err = importSigning(cmd, s, private[0], lifetime, issuer, &policy, seal.recipients)
 			case len(private) == 0:
+				if seal.recipients != nil {
+					return errors.New("--recipient is for private keys, and these are public")
+				}
 				r, err = importVerifying(cmd, s, public, issuer, exclude)
 			default:
 				return fmt.Errorf("%s holds %d private and %d public keys: want one private key, or public keys only", args[0], len(private), len(public))
@@ -115,6 +119,9 @@ func readKeySet(data []byte) ([]jwks.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(keys) == 0 {
+		return nil, errors.New("the key set is empty")
+	}
 	for i, key := range keys {
 		derived, err := jwks.ParsePKIX(key.PKIX())
 		if err != nil {
@@ -139,6 +146,9 @@ func importSigning(cmd *cobra.Command, s place, key *jwks.SigningKey, lifetime t
 			if err := r.CheckIssuer(issuer); err != nil {
 				return r, err
 			}
+		}
+		if recipients != nil && !slices.Equal(recipients, r.Recipients) {
+			return r, fmt.Errorf("the ring is there already, with keys that are sealed for %s (hint: leave --recipient out, and run `%s keys reseal` before or afterwards)", names(r.Recipients), program())
 		}
 		r, err := rotation.SetPolicy(r, policy, time.Now())
 		if err != nil {

@@ -31,11 +31,11 @@ needed: sealed ones stay closed.`,
   oidc-provider keys list -o json | jq -r '.[] | select(.phase == "active").kid'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := store.open()
+			s, err := store.openStore()
 			if err != nil {
 				return err
 			}
-			r, err := s.read(cmd.Context())
+			r, err := rotation.Read(cmd.Context(), s)
 			if err != nil {
 				return err
 			}

@@ -24,9 +24,12 @@ It takes an identity that opens them now, and, unless --force is given, one that
 opens them afterwards: keys that nobody opens are lost.
 
 To change the sealing key of running servers: seal for the old and the new
-recipient, give the new identity to every server, and seal for the new one alone.
+recipient, restart every server with the new identity, and seal for the new one
+alone once no /readyz?verbose has a complaint under rotation.
+
 A ring that was plain gets sealed the same way; but old backups, and the history
-that etcd keeps until it is compacted, hold the plain keys until these retire.`,
+that etcd keeps until it is compacted, hold the plain keys. Who has these can
+forge tokens until the keys are removed or revoked.`,
 		Example: `  # From one identity to the next
   oidc-provider keys reseal --age-identity old.txt --recipient age1old… --recipient age1new…
   oidc-provider keys reseal --age-identity new.txt --recipient age1new…
@@ -60,7 +63,7 @@ that etcd keeps until it is compacted, hold the plain keys until these retire.`,
 				warn(cmd, "%s", w)
 			}
 			if len(before) == 0 && !plain {
-				warn(cmd, "the keys stood there plain until now: who has an old backup, or reads what the store keeps of its past, can use them until they retire (hint: `%s keys rotate`, twice)", program())
+				warn(cmd, "the keys stood there plain until now: who has an old backup, or reads what the store keeps of its past, can forge tokens by them until they are removed (hint: if that matters, `%s keys rotate` twice, as soon as it allows, and then `keys revoke` the keys that were plain)", program())
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "The keys of %s were sealed for %s, and are sealed for %s.\n", r.Issuer, names(before), names(r.Recipients))
 			return nil

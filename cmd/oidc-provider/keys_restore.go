@@ -24,8 +24,8 @@ A backup is as old as it is: keys that were made later are not in it, and tokens
 that they have signed verify only as long as somebody shows these keys. So the
 key set that the issuer, or any --peer, shows to the world is looked at first, and
 a backup that lacks a key of it is refused. If the newer ring is lost for good,
-restore with --peer none, and bring the keys that are missing in with
-'keys import' before the servers start.`,
+restore with --peer none, bring the keys that are missing in with 'keys import',
+and revoke again what was revoked, before the servers start.`,
 		Example: `  oidc-provider keys restore backup.json --store etcd://127.0.0.1:2379/oidc-provider
 
   # The newer ring is lost for good
@@ -37,6 +37,9 @@ restore with --peer none, and bring the keys that are missing in with
 			data, err := readInput(cmd, args[0])
 			if err != nil {
 				return err
+			}
+			if len(data) == 0 {
+				return fmt.Errorf("%s is empty: that is no backup", args[0])
 			}
 			r, err := rotation.Decode(data)
 			if err != nil {
@@ -52,10 +55,8 @@ restore with --peer none, and bring the keys that are missing in with
 			if err != nil {
 				return err
 			}
-			for _, shown := range seen {
-				if err := r.CheckAgainst(shown); err != nil {
-					return fmt.Errorf("%s was not restored: %w", args[0], err)
-				}
+			if err := check(r, seen, func(w string) { warn(cmd, "%s", w) }); err != nil {
+				return fmt.Errorf("%s was not restored: %w; --peer none restores it all the same", args[0], err)
 			}
 			if err := s.create(cmd.Context(), r); err != nil {
 				return err

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -31,7 +33,7 @@ func (p *peerFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&p.caFile, "peer-cafile", "", "PEM file with the CA of the peers; default the system's")
 }
 
-// peerTimeout is for all peers together: a start does not wait for long.
+// peerTimeout bounds what a start waits for peers.
 const peerTimeout = 3 * time.Second
 
 // ask returns what each peer shows. One that cannot be asked is passed to
@@ -47,14 +49,23 @@ func (p *peerFlags) ask(ctx context.Context, issuer string, failed func(peer str
 	}
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
+	type answer struct {
+		seen rotation.Seen
+		err  error
+	}
+	answers := make([]answer, len(peers))
+	var wg sync.WaitGroup
+	for i, peer := range peers {
+		wg.Go(func() { answers[i].seen, answers[i].err = shownAt(ctx, client, peer) })
+	}
+	wg.Wait()
 	var all []rotation.Seen
-	for _, peer := range peers {
-		seen, err := shownAt(ctx, client, peer)
-		if err != nil {
-			failed(peer, err)
+	for i, a := range answers {
+		if a.err != nil {
+			failed(peers[i], a.err)
 			continue
 		}
-		all = append(all, seen)
+		all = append(all, a.seen)
 	}
 	return all, nil
 }
@@ -64,8 +75,8 @@ func (p *peerFlags) urls(issuer string) ([]string, error) {
 		return nil, nil
 	}
 	for _, peer := range p.peers {
-		if u, err := url.Parse(peer); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("--peer %q: want the URL of a key set, like https://10.0.0.2:8443%s, or none", peer, discovery.JWKSPath)
+		if u, err := url.Parse(peer); err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("--peer: want the URL of a key set, like https://10.0.0.2:8443%s and with no password, or none", discovery.JWKSPath)
 		}
 	}
 	if len(p.peers) > 0 {
@@ -125,4 +136,19 @@ func shownAt(ctx context.Context, client *http.Client, peer string) (rotation.Se
 		seen.KeyIDs = append(seen.KeyIDs, key.KeyID())
 	}
 	return seen, nil
+}
+
+// check reports whether ring can have come after all that was seen, and warns
+// if the world has not seen the key that signs.
+func check(ring *rotation.Ring, seen []rotation.Seen, warn func(string)) error {
+	active := ring.Active(ring.At(time.Now()))
+	for _, s := range seen {
+		if err := ring.CheckAgainst(s); err != nil {
+			return err
+		}
+		if s.Generation == 0 && !slices.Contains(s.KeyIDs, active.KeyID) {
+			warn(fmt.Sprintf("%s does not show key %s, which signs: relying parties that fetched the key set there reject its tokens until they fetch it again", s.By, active.KeyID))
+		}
+	}
+	return nil
 }

@@ -138,25 +138,32 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	})
 }
 
-// open reads the ring, and makes it when it is this server's to make.
+// open reads the ring, and makes it when it is this server's to make. Nothing is
+// written before everything that could refuse the ring has seen it.
 func (o *serveOptions) open(ctx context.Context, cmd *cobra.Command, place place, s *server, issuer discovery.Issuer, policy rotation.Policy) (*rotation.Rotator, error) {
 	if err := o.checkSecret(ctx, place, issuer, s.log); err != nil {
 		return nil, err
 	}
+	// As long as the store is down, nobody else is asked.
+	if _, err := place.read(ctx); err != nil && !errors.Is(err, rotation.ErrEmpty) {
+		return nil, err
+	}
+	seen, memory, err := o.seen(ctx, issuer, s.log)
+	if err != nil {
+		return nil, err
+	}
 	// What others have seen was in the ring before: it is read after them.
-	seen, err := o.peers.ask(ctx, issuer.String(), func(peer string, err error) {
-		s.log.Info("the ring is not compared with what is shown to the world", "peer", peer, "err", err)
-	})
+	ring, made, err := o.findRing(ctx, cmd, place, issuer, policy)
 	if err != nil {
 		return nil, err
 	}
-	ring, created, err := o.openRing(ctx, cmd, place, issuer, policy, s.log)
-	if err != nil {
-		return nil, err
+	if err := check(ring, seen, func(w string) { s.log.Warn(w) }); err != nil {
+		return nil, fmt.Errorf("%w; --peer none asks nobody", err)
 	}
-	for _, shown := range seen {
-		if err := ring.CheckAgainst(shown); err != nil {
-			return nil, fmt.Errorf("%w (--peer none starts all the same)", err)
+	if made {
+		s.log.Info("made the first keys of the issuer", "store", o.store.spec, "issuer", issuer.String())
+		if err := place.create(ctx, ring); err != nil {
+			return nil, err
 		}
 	}
 	if !o.publishOnly {
@@ -167,14 +174,10 @@ func (o *serveOptions) open(ctx context.Context, cmd *cobra.Command, place place
 			return nil, err
 		}
 	}
-	cfg := rotation.Config{
+	rotator, err := rotation.Open(ctx, rotation.Config{
 		Store: place.Store, Sealer: place.sealer, PublishOnly: o.publishOnly, Issuer: issuer.String(),
-		Seen: seen, Publishers: []rotation.Publisher{s.docs}, Log: s.log,
-	}
-	if o.remember != "" {
-		cfg.Memory = store.NewFile(o.remember)
-	}
-	rotator, err := rotation.Open(ctx, cfg)
+		Seen: seen, Memory: memory, Publishers: []rotation.Publisher{s.docs}, Log: s.log,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -183,9 +186,33 @@ func (o *serveOptions) open(ctx context.Context, cmd *cobra.Command, place place
 	s.log.Info("serving", "issuer", issuer.String(), "listen", s.public.Addr().String(), "admin", s.admin.Addr().String(),
 		"signer", o.signerSocket, "store", o.store.spec, "ring", ring)
 	if o.logFormat == "text" {
-		o.welcome(cmd, issuer, s.admin.Addr().String(), ring, created)
+		o.welcome(cmd, issuer, s.admin.Addr().String(), ring, made)
 	}
 	return rotator, nil
+}
+
+// seen is what peers show, and what this server remembers in memory, if it is
+// to remember.
+func (o *serveOptions) seen(ctx context.Context, issuer discovery.Issuer, log *slog.Logger) (seen []rotation.Seen, memory rotation.Store, err error) {
+	level := slog.LevelInfo // the default peer may be what is started here
+	if len(o.peers.peers) > 0 {
+		level = slog.LevelWarn
+	}
+	seen, err = o.peers.ask(ctx, issuer.String(), func(peer string, err error) {
+		log.Log(ctx, level, "the ring is not compared with what a peer shows", "peer", peer, "err", err)
+	})
+	if err != nil || o.remember == "" {
+		return seen, nil, err
+	}
+	memory = store.NewFile(o.remember)
+	recalled, err := rotation.Recall(ctx, memory)
+	if err != nil {
+		return nil, nil, err
+	}
+	if recalled != nil {
+		seen = append(seen, *recalled)
+	}
+	return seen, memory, nil
 }
 
 // checkOpens refuses to start where no token could be signed: a wrong identity
@@ -210,7 +237,7 @@ func (o *serveOptions) checkSecret(ctx context.Context, place place, issuer disc
 		return err
 	}
 	theirs := secret.TokenIssuer(cfg)
-	if theirs == "" {
+	if theirs != issuer.String() { // it may be a person's
 		switch theirs, err = s.Issuer(ctx); {
 		case errors.Is(err, rotation.ErrUnavailable):
 			return fmt.Errorf("%w; if it waits for this server to sign, neither will ever come up: keep the ring in etcd or in files", err)
@@ -262,9 +289,9 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Is
 	return issuer, policy, nil
 }
 
-// openRing reads the ring, and makes one only where nobody has named the store:
-// in the default place.
-func (o *serveOptions) openRing(ctx context.Context, cmd *cobra.Command, place place, issuer discovery.Issuer, policy rotation.Policy, log *slog.Logger) (ring *rotation.Ring, created bool, err error) {
+// findRing reads the ring, and makes one, which is not written yet, only where
+// nobody has named the store: in the default place.
+func (o *serveOptions) findRing(ctx context.Context, cmd *cobra.Command, place place, issuer discovery.Issuer, policy rotation.Policy) (ring *rotation.Ring, made bool, err error) {
 	ring, err = place.read(ctx)
 	if err == nil {
 		return ring, false, ring.CheckIssuer(issuer.String())
@@ -278,11 +305,8 @@ func (o *serveOptions) openRing(ctx context.Context, cmd *cobra.Command, place p
 		return nil, false, fmt.Errorf("it holds no ring, and none is made in a place that was named (hint: if it is really new, run `%s keys init --store %s --issuer %s`)",
 			program(), o.store.spec, issuer)
 	}
-	if ring, err = rotation.New(issuer.String(), policy, time.Now(), rotation.GenerateKey); err != nil {
-		return nil, false, err
-	}
-	log.Info("made the first keys of the issuer", "store", o.store.spec, "issuer", issuer.String())
-	return ring, true, place.create(ctx, ring)
+	ring, err = rotation.New(issuer.String(), policy, time.Now(), rotation.GenerateKey)
+	return ring, true, err
 }
 
 // bringPolicy writes the policy that was asked for into the ring. A store that
@@ -309,8 +333,8 @@ func bringPolicy(ctx context.Context, place place, issuer discovery.Issuer, poli
 	switch {
 	case refused != nil:
 		return refused
-	case errors.Is(err, rotation.ErrUnavailable):
-		return err
+	case errors.Is(err, rotation.ErrUnavailable) && before == rotation.Policy{}:
+		return err // the ring was not even read
 	case err != nil:
 		log.Error("the policy could not be written; the one in the ring stays in force", "err", err)
 	case before != after:

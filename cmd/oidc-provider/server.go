@@ -85,6 +85,15 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration, open func(c
 	defer endServing()
 	defer endAdmin()
 
+	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "oidc_provider_waiting",
+		Help: "1 while the ring has not been read since the start: the other metrics of it are not there yet.",
+	}, func() float64 {
+		if s.rotator.Load() == nil {
+			return 1
+		}
+		return 0
+	}))
 	if s.cert != nil {
 		s.metrics.MustRegister(s.cert.Metric())
 	}
@@ -144,11 +153,11 @@ const retryOpen = 500 * time.Millisecond
 func (s *server) await(serving context.Context, open func(context.Context) (*rotation.Rotator, error)) (*rotation.Rotator, error) {
 	for {
 		rotator, err := open(serving)
+		if err != nil && serving.Err() != nil {
+			return nil, nil // what was cut short says nothing
+		}
 		if err == nil || !errors.Is(err, rotation.ErrUnavailable) {
 			return rotator, err
-		}
-		if serving.Err() != nil {
-			return nil, nil
 		}
 		reason := err.Error()
 		if before := s.waiting.Swap(&reason); before == nil || *before != reason {
