@@ -398,15 +398,13 @@ func (w *world) checkProgress(span time.Duration) {
 func (w *world) checkReplicasAgree() {
 	var kids []string
 	for _, rep := range w.replicas {
-		if rep.sealer.failing() || rep.ticked.Before(rep.healed.Add(time.Minute)) {
-			continue // it has not tried again
-		}
-		if rep.r == nil || rep.publishOnly || rep.r.View().Ring().Generation != w.ring.Generation || rep.r.View().Pending() != nil || rep.link.doubt != nil {
+		if rep.r == nil || rep.publishOnly || rep.sealer.failing() || rep.r.View().Ring().Generation != w.ring.Generation || rep.r.View().Pending() != nil || rep.link.doubt != nil {
 			continue
 		}
 		local := w.now.Add(rep.offset)
-		if rep.r.ReadAge(local) > time.Duration(w.ring.Policy.PublishAhead) {
-			continue
+		age := rep.r.ReadAge(local)
+		if age > time.Duration(w.ring.Policy.PublishAhead) || w.now.Add(-age).Before(rep.healed.Add(time.Minute)) {
+			continue // too old to sign, or from before it tried to open the keys again
 		}
 		s, err := rep.r.Signer(local)
 		if err != nil {

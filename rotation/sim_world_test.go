@@ -81,8 +81,7 @@ type replica struct {
 	sealer *box
 	// publishOnly replicas neither sign nor write.
 	publishOnly bool
-	// When the plugin came back, and the replica ticked last.
-	healed, ticked time.Time
+	healed      time.Time // when the plugin came back
 
 	offset time.Duration // its clock is that much ahead
 	places [2]*place
@@ -263,7 +262,6 @@ func (w *world) start(rep *replica) {
 
 // tick is what a replica's loop does at one moment.
 func (w *world) tick(rep *replica) {
-	rep.ticked = w.now
 	for range 10 {
 		if rep.r == nil {
 			return
