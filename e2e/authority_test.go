@@ -26,7 +26,7 @@ type authority struct {
 	pool                      *x509.CertPool
 }
 
-func newAuthority(t *testing.T, dir string) *authority {
+func newAuthority(t testing.TB, dir string) *authority {
 	t.Helper()
 	a := &authority{
 		caFile:   filepath.Join(dir, "ca.pem"),
@@ -74,7 +74,7 @@ func certificate(name string) *x509.Certificate {
 	}
 }
 
-func sign(t *testing.T, cert, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) *x509.Certificate {
+func sign(t testing.TB, cert, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, cert, parent, public, signer)
 	if err != nil {
@@ -87,7 +87,7 @@ func sign(t *testing.T, cert, parent *x509.Certificate, public crypto.PublicKey,
 	return signed
 }
 
-func newECKey(t *testing.T) *ecdsa.PrivateKey {
+func newECKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -98,7 +98,7 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 
 // writeServiceAccountKeys writes the pair that a cluster signs with before it
 // meets us, in the PEM types that kubeadm writes to sa.key and sa.pub.
-func writeServiceAccountKeys(t *testing.T, dir string) (private, public string) {
+func writeServiceAccountKeys(t testing.TB, dir string) (private, public string) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -114,7 +114,7 @@ func writeServiceAccountKeys(t *testing.T, dir string) (private, public string) 
 	return private, public
 }
 
-func writePEM(t *testing.T, path, kind string, der []byte) {
+func writePEM(t testing.TB, path, kind string, der []byte) {
 	t.Helper()
 	data := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 	if err := os.WriteFile(path, data, 0o600); err != nil {

@@ -23,9 +23,10 @@ const (
 )
 
 // A cluster is one etcd and one kube-apiserver, which may be stopped and
-// started again over the same etcd with other flags.
+// started again over the same etcd with other flags. Several may share an etcd.
 type cluster struct {
 	lab    *lab
+	name   string // of the API server's log and directory
 	etcd   string
 	port   int
 	server *child
@@ -35,7 +36,12 @@ type cluster struct {
 // newCluster starts etcd; start brings up the API server.
 func (l *lab) newCluster() *cluster {
 	l.t.Helper()
-	c := &cluster{lab: l, etcd: l.startEtcd(), port: l.freePort()}
+	return l.newAPIServer("kube-apiserver", l.startEtcd())
+}
+
+func (l *lab) newAPIServer(name, etcd string) *cluster {
+	l.t.Helper()
+	c := &cluster{lab: l, name: name, etcd: etcd, port: l.freePort()}
 	client, err := kubernetes.NewForConfig(&rest.Config{
 		Host:            "https://" + address(c.port),
 		BearerToken:     adminToken,
@@ -65,12 +71,18 @@ func (l *lab) startEtcd() string {
 // and returns when it serves and the ServiceAccount exists.
 func (c *cluster) start(issuer string, flags ...string) {
 	c.lab.t.Helper()
+	c.launch(issuer, flags...)
+	c.await()
+}
+
+func (c *cluster) launch(issuer string, flags ...string) {
+	c.lab.t.Helper()
 	tokens := c.lab.write("tokens.csv", adminToken+`,admin,admin,"system:masters"`+"\n")
 	args := append([]string{
 		"--etcd-servers=" + c.etcd,
 		"--bind-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", c.port),
-		"--cert-dir=" + c.lab.path("apiserver"),
+		"--cert-dir=" + c.lab.path(c.name),
 		"--tls-cert-file=" + c.lab.ca.certFile,
 		"--tls-private-key-file=" + c.lab.ca.keyFile,
 		"--token-auth-file=" + tokens,
@@ -79,7 +91,11 @@ func (c *cluster) start(issuer string, flags ...string) {
 		"--service-account-issuer=" + issuer,
 		"--service-account-jwks-uri=" + issuer + "/openid/v1/jwks",
 	}, flags...)
-	c.server = c.lab.startChild("kube-apiserver", apiServerBinary, args...)
+	c.server = c.lab.startChild(c.name, apiServerBinary, args...)
+}
+
+func (c *cluster) await() {
+	c.lab.t.Helper()
 	c.server.awaitReady(90*time.Second, c.ready)
 	if err := c.ensureServiceAccount(c.lab.t.Context()); err != nil {
 		c.lab.t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 // A lab is what the processes of one test have in common: a directory for their
 // files and logs, and the authority that signed their certificates.
 type lab struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 	ca  *authority
 
@@ -22,7 +22,7 @@ type lab struct {
 	ports map[int]bool    // handed out, in use or about to be
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	dir := t.TempDir()
 	if root := os.Getenv("E2E_ARTIFACTS"); root != "" {
@@ -110,7 +110,7 @@ func tail(path string, lines int) string {
 
 // eventually calls check until it returns nil, and fails the test with its last
 // error if that does not happen in time.
-func eventually(t *testing.T, what string, within time.Duration, check func() error) {
+func eventually(t testing.TB, what string, within time.Duration, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(within)
 	for {

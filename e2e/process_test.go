@@ -11,7 +11,7 @@ import (
 
 // A child is a process that does not outlive the test which started it.
 type child struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended

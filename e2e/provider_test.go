@@ -40,10 +40,12 @@ func (p policy) flags() []string {
 // is killed and started again.
 type provider struct {
 	lab    *lab
+	name   string // of its log
 	policy policy
 
 	issuer, listen, admin string
 	store, socket         string
+	extra                 []string // more flags for serve
 
 	process *child
 }
@@ -52,7 +54,7 @@ func (l *lab) newProvider(policy policy) *provider {
 	l.t.Helper()
 	port := l.freePort()
 	return &provider{
-		lab: l, policy: policy,
+		lab: l, name: "oidc-provider", policy: policy,
 		issuer: fmt.Sprintf("https://localhost:%d", port),
 		listen: address(port),
 		admin:  address(l.freePort()),
@@ -77,7 +79,7 @@ func (p *provider) start() {
 // launch runs the server without waiting. It takes its policy from the ring.
 func (p *provider) launch() {
 	p.lab.t.Helper()
-	p.process = p.lab.startChild("oidc-provider", providerBinary, "serve",
+	p.process = p.lab.startChild(p.name, providerBinary, append([]string{"serve",
 		"--issuer", p.issuer,
 		"--listen", p.listen,
 		"--admin-listen", p.admin,
@@ -90,7 +92,7 @@ func (p *provider) launch() {
 		"--tls-key", p.lab.ca.keyFile,
 		"--log-format", "json",
 		"--shutdown-delay", "0s",
-	)
+	}, p.extra...)...)
 }
 
 func (p *provider) ready() error {

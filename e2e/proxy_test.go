@@ -10,7 +10,7 @@ import (
 
 // A proxy is the network between a client and a server, which can fail.
 type proxy struct {
-	t      *testing.T
+	t      testing.TB
 	listen string // the address for clients
 	server string // where the connections lead to
 
@@ -31,7 +31,7 @@ type pipe struct {
 	closed         bool        // guarded by the proxy's mu
 }
 
-func (l *lab) startProxy(t *testing.T, server string) *proxy {
+func (l *lab) startProxy(t testing.TB, server string) *proxy {
 	t.Helper()
 	p := &proxy{t: t, listen: address(l.freePort()), server: server, pipes: make(map[*pipe]bool)}
 	p.resumed.L = &p.mu

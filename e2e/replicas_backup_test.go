@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// TestOldBackup puts an old ring into etcd in the place of the newest, as a
+// restored snapshot does. A server that runs, one that has a peer to ask and one
+// that remembers refuse it; the newest ring heals all.
+func TestOldBackup(t *testing.T) {
+	lab := newLab(t)
+	p := lab.startReplicas(1, calm)
+	running := p.replicas[0]
+	asks := p.another("asks", "--peer", running.address()+"/openid/v1/jwks", "--peer-cafile", lab.ca.caFile)
+	remembers := p.another("remembers", "--peer", "none", "--remember", lab.path("memory"))
+	kv := etcdClient(t, p.members...)
+	key := "/oidc-provider/ring"
+
+	old := mustGet(t, kv, key).Value
+	for range 3 {
+		p.rotate(t, running)
+	}
+	remembers.start()
+	remembers.stop()
+	newest := mustGet(t, kv, key).Value
+	before := running.published(t)
+
+	mustPut(t, kv, key, old)
+	put := mustGet(t, kv, key)
+	began := time.Now()
+	eventually(t, "the server names the old ring", agreement, func() error {
+		_, report, err := get(t.Context(), lab.ca.client(), "http://"+running.admin+"/readyz?verbose")
+		if err == nil && !strings.Contains(report, "[!]rotation: the ring went back in time") {
+			err = fmt.Errorf("readyz:\n%s", report)
+		}
+		return err
+	})
+	t.Logf("named after %s", time.Since(began).Round(time.Millisecond))
+	if !bytes.Contains(running.process.output(), []byte("an old backup stands in the place of the ring")) {
+		t.Error("the log does not name the old ring")
+	}
+	if err := running.sign(t.Context()); err != nil {
+		t.Errorf("it does not sign with what it knows: %v", err)
+	}
+	asks.refusesToStart(t, running.address())
+	remembers.refusesToStart(t, "this server before its start")
+	p.checkGoesOn(t, running, began, before)
+	if now := mustGet(t, kv, key); now.ModRevision != put.ModRevision {
+		t.Errorf("somebody has written over the old ring:\n%s", now.Value)
+	}
+
+	mustPut(t, kv, key, newest)
+	back := time.Now()
+	if err := p.agree(running, back, agreement); err != nil {
+		t.Error(err)
+	}
+	t.Logf("well %s after the newest ring was back", time.Since(back).Round(time.Millisecond))
+	asks.start()
+	remembers.start()
+	p.rotate(t, running)
+	for _, r := range []*replica{asks, remembers} {
+		if err := r.sign(t.Context()); err != nil {
+			t.Errorf("%s: %v", r.name, err)
+		}
+		eventually(t, r.name+" shows what the first server does", agreement, func() error {
+			if got, want := r.published(t), running.published(t); got != want {
+				return fmt.Errorf("%s, want %s", got, want)
+			}
+			return nil
+		})
+		r.stop()
+	}
+}
+
+// checkGoesOn follows a server that cannot use what is in its store, until it
+// may not sign any more. It goes on publishing.
+func (p *controlPlane) checkGoesOn(t *testing.T, r *replica, began time.Time, before string) {
+	t.Helper()
+	for r.sign(t.Context()) == nil && time.Since(began) < 2*r.policy.publishAhead {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if signed := time.Since(began); signed < r.policy.publishAhead-time.Second || signed > r.policy.publishAhead+time.Second {
+		t.Errorf("it signed for %s on what it knew, want about %s", signed, r.policy.publishAhead)
+	}
+	if got := r.published(t); got != before {
+		t.Errorf("it shows %s, and before the old ring %s", got, before)
+	}
+	status, report, err := get(t.Context(), p.lab.ca.client(), "http://"+r.admin+"/readyz?verbose")
+	if err != nil || status != http.StatusServiceUnavailable {
+		t.Errorf("readyz: %d %v, want not ready\n%s", status, err, report)
+	}
+}
+
+// another is one more server on the same ring, over the same line.
+func (p *controlPlane) another(name string, flags ...string) *replica {
+	p.lab.t.Helper()
+	first := p.replicas[0]
+	r := &replica{provider: p.lab.newProvider(first.policy), index: 0, lines: first.lines}
+	r.name, r.issuer, r.store = name, first.issuer, first.store
+	r.extra = append([]string{"--age-identity", p.lab.path("identity.txt")}, flags...)
+	return r
+}
+
+// refusesToStart wants an exit with a reason that names who has seen more, and a
+// hint.
+func (r *replica) refusesToStart(t *testing.T, witness string) {
+	t.Helper()
+	r.launch()
+	select {
+	case <-r.process.done:
+	case <-time.After(10 * time.Second):
+		t.Errorf("%s has started on an old ring", r.name)
+		r.process.kill()
+		return
+	}
+	output := string(r.process.output())
+	if code := r.process.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("%s ended with exit status %d, want 1:\n%s", r.name, code, output)
+	}
+	for _, part := range []string{witness, "an old backup stands in the place of the ring", "(hint: put the newest ring back"} {
+		if !strings.Contains(output, part) {
+			t.Errorf("%s does not say %q:\n%s", r.name, part, output)
+		}
+	}
+	t.Logf("%s: %s", r.name, tail(r.process.logPath, 1))
+}
+
+// rotate hands over at once, and returns when the server has noticed.
+func (p *controlPlane) rotate(t *testing.T, r *replica) {
+	t.Helper()
+	r.must("keys", "rotate", "--store", r.store, "--force")
+	began := time.Now()
+	keys := r.mustKeys()
+	eventually(t, "the server shows the new ring", agreement, func() error {
+		known, err := r.knows(t.Context(), p.lab.ca.client())
+		if err == nil && (!known.read.After(began) || len(known.kids) != len(keys)) {
+			err = fmt.Errorf("it shows %v", known)
+		}
+		return err
+	})
+}
+
+func mustGet(t *testing.T, c *clientv3.Client, key string) (kv struct {
+	Value       []byte
+	ModRevision int64
+}) {
+	t.Helper()
+	resp, err := c.Get(t.Context(), key)
+	if err != nil || len(resp.Kvs) != 1 {
+		t.Fatalf("reading %s: %v", key, err)
+	}
+	kv.Value, kv.ModRevision = resp.Kvs[0].Value, resp.Kvs[0].ModRevision
+	return kv
+}
+
+func mustPut(t *testing.T, c *clientv3.Client, key string, value []byte) {
+	t.Helper()
+	if _, err := c.Put(t.Context(), key, string(value)); err != nil {
+		t.Fatal(err)
+	}
+}
