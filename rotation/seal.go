@@ -39,21 +39,26 @@ func (r *Ring) Unseal(ctx context.Context, s Sealer) (*Ring, error) {
 	}
 	open := r.clone()
 	var errs []error
+	var away error // why asking for another key would be in vain, after as long a wait
 	for i := range open.Keys {
 		k := &open.Keys[i]
 		if !k.toOpen() {
 			continue
 		}
-		key, err := k.unseal(ctx, s, r.Recipients)
+		key, err := (*jwks.SigningKey)(nil), away
+		if away == nil {
+			key, err = k.unseal(ctx, s)
+		}
+		if errors.Is(err, ErrUnavailable) {
+			away = err
+		}
 		if err != nil {
+			err = fmt.Errorf("the private half of key %s is sealed for %s: %w", k.KeyID, strings.Join(r.Recipients, ", "), err)
 			errs = append(errs, err)
 		} else {
 			k.signing = key
 		}
 		k.opened, k.unsealErr = err == nil, err
-		if errors.Is(err, ErrUnavailable) {
-			break // so are the others, each after as long a wait
-		}
 	}
 	switch n := len(errs); n {
 	case 0:
@@ -82,20 +87,20 @@ func (k *Key) whyClosed() error {
 	return fmt.Errorf("the private half of key %s is sealed, and was not opened (hint: the log says why)", k.KeyID)
 }
 
-func (k *Key) unseal(ctx context.Context, s Sealer, recipients []string) (*jwks.SigningKey, error) {
+func (k *Key) unseal(ctx context.Context, s Sealer) (*jwks.SigningKey, error) {
 	if s == nil {
-		return nil, fmt.Errorf("the private half of key %s is sealed for %s, and there is nothing to open it with (hint: --age-identity or --kms-socket)", k.KeyID, strings.Join(recipients, ", "))
+		return nil, errors.New("there is nothing to open it with (hint: --age-identity or --kms-socket)")
 	}
 	der, err := s.Unseal(ctx, k.Sealed)
 	if err != nil {
-		return nil, fmt.Errorf("the private half of key %s is sealed for %s: %w", k.KeyID, strings.Join(recipients, ", "), err)
+		return nil, err
 	}
 	key, err := jwks.ParsePKCS8(der)
 	if err == nil && key.KeyID() != k.KeyID {
 		err = errors.New("it belongs to another public key")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("what is sealed as the private half of key %s cannot be used: %w (hint: restore the ring from a backup)", k.KeyID, err)
+		return nil, fmt.Errorf("what is sealed cannot be used: %w (hint: restore the ring from a backup)", err)
 	}
 	return key, nil
 }

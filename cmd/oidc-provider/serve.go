@@ -122,7 +122,7 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	}
 	// Addresses before keys: a port that is taken should change nothing.
 	s := &server{
-		log: log, delay: o.shutdownDelay, metrics: newMetrics(),
+		log: log, delay: o.shutdownDelay, metrics: newMetrics(), tried: make(chan struct{}),
 		docs: web.NewDocuments(web.DocumentsConfig{Issuer: issuer, JWKSMaxAge: o.jwksMaxAge, DiscoveryMaxAge: o.discoveryMaxAge}),
 	}
 	defer s.closeListeners()

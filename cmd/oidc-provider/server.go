@@ -30,6 +30,7 @@ type server struct {
 	docs     *web.Documents
 	rotator  atomic.Pointer[rotation.Rotator] // nil until the ring was read
 	waiting  atomic.Pointer[string]           // why it was not
+	tried    chan struct{}                    // closed when one of them is known
 	stopping atomic.Bool
 }
 
@@ -107,7 +108,9 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration, open func(c
 				return err
 			}
 			s.metrics.MustRegister(web.Rotation{Rotator: rotator})
-			s.rotator.Store(rotator)
+			if s.rotator.Store(rotator); s.waiting.Load() == nil {
+				close(s.tried)
+			}
 			if s.socket != nil {
 				grpc := &signer.Server{Keys: rotator, RefreshHint: refreshHint}
 				parts.Go(func() error { return grpc.Serve(serving, s.socket, s.metrics, s.log) })
@@ -118,7 +121,15 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration, open func(c
 		if s.cert != nil {
 			parts.Go(func() error { s.cert.Watch(serving, s.log); return nil })
 		}
-		parts.Go(func() error { return web.Serve(serving, s.public, public, s.cert, s.log) })
+		parts.Go(func() error {
+			// Who asks while a server starts waits, rather than hears that
+			// there is nothing yet.
+			select {
+			case <-s.tried:
+			case <-serving.Done():
+			}
+			return web.Serve(serving, s.public, public, s.cert, s.log)
+		})
 		err := parts.Wait()
 		endAdmin()
 		return err
@@ -160,7 +171,11 @@ func (s *server) await(serving context.Context, open func(context.Context) (*rot
 			return rotator, err
 		}
 		reason := err.Error()
-		if before := s.waiting.Swap(&reason); before == nil || *before != reason {
+		before := s.waiting.Swap(&reason)
+		if before == nil {
+			close(s.tried)
+		}
+		if before == nil || *before != reason {
 			s.log.Error("waiting for the store", "err", err)
 		}
 		select {

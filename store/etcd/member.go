@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"oidc-provider/rotation"
@@ -156,9 +157,15 @@ func (m *member) ask(ctx context.Context, after time.Duration) *answer {
 	last := &answer{member: m, err: context.DeadlineExceeded}
 	var c *clientv3.Client
 	for pause := after; wait(ctx, pause); pause = minPause {
+		asked := time.Now()
 		a := m.get(ctx)
 		if a.err == nil {
 			return a
+		}
+		// A connection that swallows everything would look good for another
+		// ten seconds, and a watch would wait on it.
+		if time.Since(asked) >= attemptTimeout && a.client != nil && a.client.ActiveConnection().GetState() == connectivity.Ready {
+			m.drop(a.client)
 		}
 		if alert := m.alert(ctx, a.err); alert != nil {
 			a.err = alert
@@ -171,9 +178,7 @@ func (m *member) ask(ctx context.Context, after time.Duration) *answer {
 		}
 		c = a.client
 	}
-	// A connection that swallows everything would look good for another ten
-	// seconds, and a watch would wait on it.
-	if time.Since(began) > patience {
+	if time.Since(began) > patience { // that was cut short
 		m.drop(c)
 	}
 	return last
