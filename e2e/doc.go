@@ -8,5 +8,6 @@
 //
 // The first run compiles kube-apiserver, which takes minutes; later runs take
 // it from the build cache. Set E2E_ARTIFACTS to a directory to keep the logs of
-// every process, and E2E_SEED to repeat the moments of [TestKilledAtRandom].
+// every process, and E2E_SEED to repeat the moments of [TestKilledAtRandom] and
+// the faults of [TestReplicas].
 package e2e
