@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,7 +45,7 @@ type balancer struct {
 	waits   atomic.Int64 // requests that found no replica ready
 
 	mu     sync.Mutex
-	unwell [][]span // of each replica, when it was not ready
+	unwell [][]span // of each replica, when it said that it was not ready
 }
 
 // A span is from one time to another; an open one has no end yet.
@@ -78,16 +78,23 @@ func (b *balancer) probe(ctx context.Context, i int) {
 	if ctx.Err() != nil {
 		return
 	}
-	was := b.ready[i].Swap(err == nil)
+	b.ready[i].Store(err == nil)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch now := time.Now(); {
-	case was && err != nil:
-		b.unwell[i] = append(b.unwell[i], span{from: now})
-	case !was && err == nil && len(b.unwell[i]) > 0:
-		b.unwell[i][len(b.unwell[i])-1].to = now
+	now, spans := time.Now(), b.unwell[i]
+	open := len(spans) > 0 && spans[len(spans)-1].to.IsZero()
+	switch no := (statusError{}); {
+	case errors.As(err, &no) && !open:
+		b.unwell[i] = append(spans, span{from: now})
+	case err == nil && open:
+		spans[len(spans)-1].to = now
 	}
 }
+
+// A statusError is an answer, and not the one that was hoped for.
+type statusError struct{ url, status string }
+
+func (e statusError) Error() string { return e.url + ": " + e.status }
 
 // RoundTrip implements http.RoundTripper. With no replica ready it waits: that
 // is an outage, which a relying party can wait out, and the test counts it.
@@ -139,15 +146,15 @@ func (b *balancer) send(ctx context.Context, method, url string, header http.Hea
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s %s: %s", method, url, response.Status)
+		return nil, statusError{url, response.Status}
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	return response, nil
 }
 
-// outages lists when replica i was not ready.
+// outages lists when replica i said that it was not ready.
 func (b *balancer) outages(i int) []span {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return append([]span(nil), b.unwell[i]...)
+	return slices.Clone(b.unwell[i])
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -94,27 +95,29 @@ func (p *controlPlane) pauseAll(l *load) struckFault {
 	t := p.lab.t
 	t.Helper()
 	down := struckFault{fault{name: allPaused}, span{from: time.Now()}, -1}
-	for _, f := range p.faults() {
-		if f.name == "member paused" {
-			for m := range p.members {
-				heal, _ := f.strike(0, m)
-				defer heal()
-			}
-		}
+	for _, m := range p.members {
+		m.process.signal(syscall.SIGSTOP)
 	}
 	before := len(l.issued())
 	time.Sleep(shared.publishAhead * 3 / 4)
-	down.to = time.Now()
 	issued := len(l.issued()) - before
-	for i := range p.replicas {
-		for _, r := range l.refusedBy(i, down.from, down.to) {
-			t.Errorf("replica %d refused at %s while etcd was paused: %v", i, clock(r.asked), r.err)
+	down.to = time.Now()
+	for _, m := range p.members {
+		m.process.signal(syscall.SIGCONT)
+	}
+	for _, r := range p.replicas {
+		if err := p.agree(r, down.to, recovery); err != nil {
+			t.Error(err)
+		}
+		for _, refused := range l.refusedBy(r.index, down.from, down.to) {
+			t.Errorf("replica %d refused at %s while etcd was paused: %v", r.index, clock(refused.asked), refused.err)
 		}
 	}
 	if issued == 0 {
 		t.Error("no token was issued while etcd was paused")
 	}
-	t.Logf("%s etcd paused for %s: %d tokens meanwhile", clock(down.from), down.to.Sub(down.from).Round(time.Millisecond), issued)
+	t.Logf("%s etcd paused for %s: %d tokens meanwhile; all replicas agreed %s later", clock(down.from),
+		down.to.Sub(down.from).Round(time.Millisecond), issued, time.Since(down.to).Round(time.Millisecond))
 	return down
 }
 
