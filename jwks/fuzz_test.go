@@ -39,6 +39,35 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// What Filter passes, Marshal renders and Parse reads as the same.
+func FuzzFilter(f *testing.F) {
+	rsa, ec := jwkOf(f, "rsa-pkcs1.pem"), jwkOf(f, "ec-prime256v1.pem")
+	for _, keys := range []string{
+		"", rsa, rsa + "," + ec, rsa + "," + rsa, `{"kty":"oct","k":"AAAA","kid":"x"},` + ec, `{"kty":"new"},null,[],` + ec,
+	} {
+		f.Add([]byte(`{"keys":[` + keys + `]}`))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		keys, _, err := jwks.Filter(data)
+		if err != nil {
+			return
+		}
+		again, err := jwks.Marshal(keys)
+		if err != nil {
+			t.Fatalf("passed but cannot be rendered: %v", err)
+		}
+		back, err := jwks.Parse(again)
+		if err != nil || len(back) != len(keys) {
+			t.Fatalf("rendered but cannot be parsed: %v\n%s", err, again)
+		}
+		for i := range keys {
+			if keys[i].KeyID() != back[i].KeyID() || !bytes.Equal(keys[i].PKIX(), back[i].PKIX()) {
+				t.Fatalf("key %d changed", i)
+			}
+		}
+	})
+}
+
 // What ParsePEM accepts is usable, and a private key survives PKCS #8.
 func FuzzParsePEM(f *testing.F) {
 	for _, name := range []string{

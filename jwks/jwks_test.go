@@ -200,6 +200,93 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// jwkOf is the JWK of a key as Marshal renders it.
+func jwkOf(t testing.TB, name string) string {
+	t.Helper()
+	data, err := jwks.Marshal([]jwks.PublicKey{signingKey(t, name).PublicKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(string(data), `{"keys":[`), `]}`)
+}
+
+func TestFilter(t *testing.T) {
+	rsa, ec := jwkOf(t, "rsa-pkcs1.pem"), jwkOf(t, "ec-prime256v1.pem")
+	change := func(jwk, from, to string) string {
+		if !strings.Contains(jwk, from) {
+			t.Fatalf("no %s in %s", from, jwk)
+		}
+		return strings.Replace(jwk, from, to, 1)
+	}
+	for name, tt := range map[string]struct{ jwk, want string }{
+		"other type":       {`{"kty":"AKP","kid":"a","alg":"ML-DSA-44","pub":"AAAA"}`, `"a"`},
+		"unknown type":     {`{"kty":"new","kid":"a"}`, `"a"`},
+		"Ed25519":          {`{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`, "want RSA or ECDSA"},
+		"other curve":      {`{"kty":"EC","crv":"secp256k1","kid":"a","x":"AAAA","y":"AAAA"}`, `"a"`},
+		"too small":        {`{"kty":"RSA","kid":"a","e":"AQAB","n":"` + strings.Repeat("_", 171) + `"}`, "want 2048"},
+		"PS256":            {change(rsa, `"RS256"`, `"PS256"`), `alg is "PS256"`},
+		"RS512":            {change(rsa, `"RS256"`, `"RS512"`), `alg is "RS512"`},
+		"encryption":       {change(ec, `"sig"`, `"enc"`), `use is "enc"`},
+		"no kid":           {change(ec, `"kid"`, `"id"`), "no kid"},
+		"kid a number":     {change(ec, `"kid":"`, `"kid":7,"x5u":"`), `kid ""`},
+		"not a point":      {change(ec, `"x":"`, `"x":"AAAA`), "kid"},
+		"member twice":     {change(ec, `"kty":"EC"`, `"kty":"EC","kty":"EC"`), "kid"},
+		"no object":        {`[1]`, "kid"},
+		"null":             {`null`, "kid"},
+		"there already":    {rsa, "already"},
+		"endless alg":      {change(rsa, `"RS256"`, `"`+strings.Repeat("x", 1<<16)+`"`), `alg is "xxx`},
+		"endless kid":      {`{"kty":"new","kid":"` + strings.Repeat("x", 1<<16) + `"}`, "xxx"},
+		"private in depth": {`{"kty":"new","kid":"a","more":{"d":"AAAA"}}`, `"a"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys, skipped, err := jwks.Filter([]byte(`{"keys":[` + rsa + `,` + tt.jwk + `,` + jwkOf(t, "ec-secp384r1.pem") + `]}`))
+			if err != nil || len(keys) != 2 || len(skipped) != 1 {
+				t.Fatalf("got %d keys, %v, %v", len(keys), skipped, err)
+			}
+			if keys[0].KeyID() != signingKey(t, "rsa-pkcs1.pem").KeyID() || keys[1].KeyID() != signingKey(t, "ec-secp384r1.pem").KeyID() {
+				t.Errorf("got %s and %s", keys[0].KeyID(), keys[1].KeyID())
+			}
+			got := skipped[0].Error()
+			if !strings.HasPrefix(got, "key 1 of the set (kid ") || !strings.Contains(got, tt.want) || len(got) > 300 {
+				t.Errorf("got %q, want %q in it", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestFilterRefuses(t *testing.T) {
+	rsa, ec := jwkOf(t, "rsa-pkcs1.pem"), jwkOf(t, "ec-prime256v1.pem")
+	_, members, _ := strings.Cut(rsa, `"kid":`)
+	_, rest, _ := strings.Cut(members, ",")
+	const material = "c2VjcmV0"
+	sets := map[string]string{
+		"not JSON":       `<html>`,
+		"half":           `{"keys":[` + rsa,
+		"no keys":        `{"error":"x"}`,
+		"null":           `null`,
+		"null keys":      `{"keys":null}`,
+		"object":         `{"keys":{}}`,
+		"keys twice":     `{"keys":[{"kty":"oct","k":"` + material + `"}],"keys":[` + rsa + `]}`,
+		"symmetric":      `{"keys":[` + rsa + `,{"kty":"oct","kid":"a","k":"` + material + `"}]}`,
+		"two of one kid": `{"keys":[` + ec + `,` + strings.Replace(rsa, members, `"`+signingKey(t, "ec-prime256v1.pem").KeyID()+`",`+rest, 1) + `]}`,
+	}
+	for _, member := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
+		private := `"` + member + `":"` + material + `",`
+		sets[member+" of RSA"] = `{"keys":[` + ec + `,{` + private + rsa[1:] + `]}`
+		sets[member+" of another type"] = `{"keys":[` + ec + `,{` + private + `"kty":"new"}]}`
+		sets[member+" twice"] = `{"keys":[` + ec + `,{` + private + private + `"kty":"new"}]}`
+		sets[member+" as an array"] = `{"keys":[` + ec + `,{"` + member + `":[{"d":"` + material + `"}],"kty":"new"}]}`
+	}
+	for name, data := range sets {
+		keys, _, err := jwks.Filter([]byte(data))
+		if err == nil {
+			t.Errorf("%s: accepted as %v", name, keys)
+		} else if strings.Contains(err.Error(), material) {
+			t.Errorf("%s: the error quotes it: %v", name, err)
+		}
+	}
+}
+
 func TestParsePEM(t *testing.T) {
 	rsaKid := signingKey(t, "rsa-pkcs1.pem").KeyID()
 	for _, tt := range []struct {

@@ -1,7 +1,9 @@
 package jwks
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/go-jose/go-jose/v4"
@@ -54,6 +56,72 @@ func Parse(data []byte) ([]PublicKey, error) {
 	return keys, nil
 }
 
+// privateMembers hold private or symmetric key material, or seeds of it (RFC
+// 7518, sections 6.2.2, 6.3.2 and 6.4.1; RFC 9964).
+var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
+
+// Filter reads a JSON Web Key Set of somebody else as relying parties do (RFC
+// 7517, section 5): it passes the keys that [Parse] takes, and says why of
+// each other one. The whole set is an error if any key of it, of whatever
+// type, has private or symmetric material, or if a kid names two keys.
+func Filter(data []byte) (keys []PublicKey, skipped []error, err error) {
+	var set struct{ Keys rawKeys }
+	if err := json.Unmarshal(data, &set); err != nil {
+		return nil, nil, fmt.Errorf("parsing key set: %w", err)
+	}
+	if set.Keys == nil {
+		return nil, nil, fmt.Errorf("parsing key set: there is no array keys in it")
+	}
+	seen := make(map[string]PublicKey, len(set.Keys))
+	for i, raw := range set.Keys {
+		var members map[string]json.RawMessage
+		_ = json.Unmarshal(raw, &members) // what is no object has no members
+		var kid string
+		_ = json.Unmarshal(members["kid"], &kid)
+		where := fmt.Sprintf("key %d of the set (kid %.64q)", i, kid)
+		for _, name := range privateMembers {
+			if _, ok := members[name]; ok {
+				return nil, nil, fmt.Errorf("%s: it has the member %q, which is private: whoever can read the set can sign (hint: take the key out of use, and publish public halves only)", where, name)
+			}
+		}
+		k, err := parseJWK(raw)
+		if err != nil {
+			skipped = append(skipped, fmt.Errorf("%s: %w", where, err))
+			continue
+		}
+		before, twice := seen[k.id]
+		switch {
+		case twice && !bytes.Equal(before.der, k.der):
+			return nil, nil, fmt.Errorf("%s: the kid stands twice, for different keys", where)
+		case twice:
+			skipped = append(skipped, fmt.Errorf("%s: it stands in the set already", where))
+			continue
+		}
+		seen[k.id] = k
+		keys = append(keys, k)
+	}
+	return keys, skipped, nil
+}
+
+// rawKeys are keys of which none has been looked at. A second array would
+// replace the first, with whatever private keys are in it.
+type rawKeys []json.RawMessage
+
+func (r *rawKeys) UnmarshalJSON(data []byte) error {
+	if *r != nil {
+		return errors.New("keys stands twice in it")
+	}
+	return json.Unmarshal(data, (*[]json.RawMessage)(r))
+}
+
+func parseJWK(raw []byte) (PublicKey, error) {
+	var jwk jose.JSONWebKey
+	if err := json.Unmarshal(raw, &jwk); err != nil {
+		return PublicKey{}, err
+	}
+	return fromJWK(jwk)
+}
+
 func fromJWK(jwk jose.JSONWebKey) (PublicKey, error) {
 	if jwk.KeyID == "" {
 		return PublicKey{}, fmt.Errorf("no kid")
@@ -62,14 +130,14 @@ func fromJWK(jwk jose.JSONWebKey) (PublicKey, error) {
 		return PublicKey{}, fmt.Errorf("not a public key")
 	}
 	if jwk.Use != "" && jwk.Use != "sig" {
-		return PublicKey{}, fmt.Errorf("use is %q, want sig", jwk.Use)
+		return PublicKey{}, fmt.Errorf("use is %.64q, want sig", jwk.Use)
 	}
 	k, err := NewPublicKey(jwk.Key)
 	if err != nil {
 		return PublicKey{}, err
 	}
 	if jwk.Algorithm != "" && jwk.Algorithm != string(k.alg) {
-		return PublicKey{}, fmt.Errorf("alg is %q, want %s for such a key", jwk.Algorithm, k.alg)
+		return PublicKey{}, fmt.Errorf("alg is %.64q, want %s for such a key", jwk.Algorithm, k.alg)
 	}
 	k.id = jwk.KeyID
 	return k, nil
