@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 
+	"oidc-provider/kube"
 	"oidc-provider/rotation"
 	"oidc-provider/store/etcd"
 	"oidc-provider/store/secret"
@@ -94,7 +95,7 @@ func openSecret(spec string, o Options) (rotation.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := secret.Config(o.Kubeconfig, o.Context)
+	cfg, err := kube.Config(o.Kubeconfig, o.Context)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"oidc-provider/discovery"
+	"oidc-provider/kube"
 	"oidc-provider/rotation"
 	"oidc-provider/signer"
 	"oidc-provider/store"
@@ -232,7 +233,7 @@ func (o *serveOptions) checkSecret(ctx context.Context, place place, issuer disc
 	if !ok || o.signerSocket == "" {
 		return nil
 	}
-	cfg, err := secret.Config(o.store.via.Kubeconfig, o.store.via.Context)
+	cfg, err := kube.Config(o.store.via.Kubeconfig, o.store.via.Context)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/rest"
 
+	"oidc-provider/kube"
 	"oidc-provider/rotation"
 	"oidc-provider/store/secret"
 )
@@ -440,7 +441,7 @@ func TestNothingOnStderr(t *testing.T) {
 		check(t, "Swap", s.Swap(t.Context(), nil, ""), true)
 	})
 	t.Setenv("KUBECONFIG", "/nonexistent/config")
-	secret.Config("", "")
+	kube.Config("", "")
 	w.Close()
 	if got, _ := io.ReadAll(r); len(got) > 0 {
 		t.Errorf("stderr: %s", got)
