@@ -34,6 +34,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, metrics prometheus.R
 	if err := metrics.Register(counts); err != nil {
 		return fmt.Errorf("signer metrics: %w", err)
 	}
+	defer metrics.Unregister(counts)
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.NumStreamWorkers(streamWorkers), grpc.ChainUnaryInterceptor(
 		counts.UnaryServerInterceptor(),
 		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandler(func(p any) error {

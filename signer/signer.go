@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4/json"
@@ -38,13 +39,30 @@ type Server struct {
 	externaljwt.UnimplementedExternalJWTSignerServer
 	grpc_health_v1.UnimplementedHealthServer
 
-	// Keys must be set.
-	Keys Keys
+	current atomic.Pointer[answers]
+}
 
-	// RefreshHint is how often kube-apiserver should ask for the keys. It
-	// also becomes max-age of the JWKS that kube-apiserver itself serves.
-	// Default 1m; whole seconds, at least one.
-	RefreshHint time.Duration
+// answers are where a Server takes its answers from.
+type answers struct {
+	Keys
+	refreshHint time.Duration
+}
+
+// NewServer is a server that signs with keys. refreshHint is how often
+// kube-apiserver should ask for them, and becomes max-age of the JWKS that
+// kube-apiserver itself serves: whole seconds, at least one. 0 stands for 1m.
+func NewServer(keys Keys, refreshHint time.Duration) *Server {
+	s := new(Server)
+	s.Use(keys, refreshHint)
+	return s
+}
+
+// Use is NewServer for calls from now on: connections stay.
+func (s *Server) Use(keys Keys, refreshHint time.Duration) {
+	if refreshHint == 0 {
+		refreshHint = time.Minute
+	}
+	s.current.Store(&answers{keys, refreshHint})
 }
 
 // Register makes the services of s available on g.
@@ -55,7 +73,7 @@ func (s *Server) Register(g *grpc.Server) {
 
 // Metadata tells kube-apiserver how long a token may live.
 func (s *Server) Metadata(context.Context, *externaljwt.MetadataRequest) (*externaljwt.MetadataResponse, error) {
-	lifetime := time.Duration(s.Keys.View().Ring().Policy.MaxTokenLifetime)
+	lifetime := time.Duration(s.current.Load().View().Ring().Policy.MaxTokenLifetime)
 	return &externaljwt.MetadataResponse{MaxTokenExpirationSeconds: int64(lifetime / time.Second)}, nil
 }
 
@@ -63,14 +81,11 @@ func (s *Server) Metadata(context.Context, *externaljwt.MetadataRequest) (*exter
 // that does not change. The timestamp is that of the ring: as long as it stays
 // kube-apiserver need not render its JWKS anew.
 func (s *Server) FetchKeys(context.Context, *externaljwt.FetchKeysRequest) (*externaljwt.FetchKeysResponse, error) {
-	ring := s.Keys.View().Ring()
-	hint := s.RefreshHint
-	if hint == 0 {
-		hint = time.Minute
-	}
+	current := s.current.Load()
+	ring := current.View().Ring()
 	resp := &externaljwt.FetchKeysResponse{
 		DataTimestamp:      timestamppb.New(ring.Updated),
-		RefreshHintSeconds: max(int64(hint/time.Second), 1),
+		RefreshHintSeconds: max(int64(current.refreshHint/time.Second), 1),
 	}
 	for i := range ring.Keys {
 		if k := &ring.Keys[i]; k.Published() {
@@ -86,7 +101,7 @@ func (s *Server) FetchKeys(context.Context, *externaljwt.FetchKeysRequest) (*ext
 // make: see [CheckClaims].
 func (s *Server) Sign(_ context.Context, req *externaljwt.SignJWTRequest) (*externaljwt.SignJWTResponse, error) {
 	now := time.Now()
-	signer, err := s.Keys.Signer(now)
+	signer, err := s.current.Load().Signer(now)
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -103,7 +118,7 @@ func (s *Server) Sign(_ context.Context, req *externaljwt.SignJWTRequest) (*exte
 // Check implements the gRPC health protocol: serving means able to sign.
 func (s *Server) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
 	state := grpc_health_v1.HealthCheckResponse_SERVING
-	if _, err := s.Keys.Signer(time.Now()); err != nil {
+	if _, err := s.current.Load().Signer(time.Now()); err != nil {
 		state = grpc_health_v1.HealthCheckResponse_NOT_SERVING
 	}
 	return &grpc_health_v1.HealthCheckResponse{Status: state}, nil

@@ -77,7 +77,7 @@ func dial(t testing.TB, keys signer.Keys, metrics prometheus.Registerer) *grpc.C
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() {
-		served <- (&signer.Server{Keys: keys}).Serve(ctx, l, metrics, slog.New(slog.DiscardHandler))
+		served <- signer.NewServer(keys, 0).Serve(ctx, l, metrics, slog.New(slog.DiscardHandler))
 	}()
 	conn, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {

@@ -112,7 +112,7 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration, open func(c
 				close(s.tried)
 			}
 			if s.socket != nil {
-				grpc := &signer.Server{Keys: rotator, RefreshHint: refreshHint}
+				grpc := signer.NewServer(rotator, refreshHint)
 				parts.Go(func() error { return grpc.Serve(serving, s.socket, s.metrics, s.log) })
 			}
 			rotator.Run(serving)
