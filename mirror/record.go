@@ -1,0 +1,65 @@
+package mirror
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	"oidc-provider/jwks"
+)
+
+// A record tells which key each kid has named, also those that are gone. The
+// kids of the present key set stand last, the others in the order in which
+// they went.
+type record []seenKey
+
+type seenKey struct {
+	KeyID  string `json:"kid"`
+	SHA256 []byte `json:"sha256"` // of the PKIX form
+}
+
+// maxSeen bounds a record. It is no smaller than maxKeys.
+const maxSeen = 1000
+
+func seeing(k jwks.PublicKey) seenKey {
+	sum := sha256.Sum256(k.PKIX())
+	return seenKey{KeyID: k.KeyID(), SHA256: sum[:]}
+}
+
+// check refuses keys if a kid in them has named another key before.
+func (r record) check(keys []jwks.PublicKey) error {
+	named := make(map[string][]byte, len(r))
+	for _, s := range r {
+		named[s.KeyID] = s.SHA256
+	}
+	for _, k := range keys {
+		now := seeing(k)
+		if before, ok := named[now.KeyID]; ok && !bytes.Equal(before, now.SHA256) {
+			return fmt.Errorf("kid %q is another key than it was", now.KeyID)
+		}
+	}
+	return nil
+}
+
+// with is r after keys have become the key set.
+func (r record) with(keys []jwks.PublicKey) record {
+	present := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		present[k.KeyID()] = true
+	}
+	next := slices.DeleteFunc(slices.Clone(r), func(s seenKey) bool { return present[s.KeyID] })
+	if n := len(next) + len(keys) - maxSeen; n > 0 {
+		next = next[n:]
+	}
+	next = slices.Grow(slices.Clone(next), len(keys))
+	for _, k := range keys {
+		next = append(next, seeing(k))
+	}
+	return next
+}
+
+// same reports whether a and b are the same key under the same kid.
+func same(a, b jwks.PublicKey) bool {
+	return a.KeyID() == b.KeyID() && bytes.Equal(a.PKIX(), b.PKIX())
+}
