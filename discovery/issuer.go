@@ -141,3 +141,18 @@ func (i Issuer) JWKSPaths() []string {
 	base := strings.TrimSuffix(i.url.Path, "/")
 	return []string{base + JWKSPath, base + "/" + JWKSPath}
 }
+
+// Place is the same for two issuers if they would answer the same requests:
+// ports, and the case of the host, do not tell them apart.
+func (i Issuer) Place() string {
+	return Hostname(i.url.Host) + strings.TrimSuffix(i.url.Path, "/")
+}
+
+// Hostname is a Host header field (RFC 9110, section 7.2) without its port, in
+// lower case.
+func Hostname(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}

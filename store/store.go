@@ -44,22 +44,33 @@ type Options struct {
 //	etcd://HOST[:PORT],…[/PREFIX]        an etcd cluster; etcds for TLS
 //	secret:NAMESPACE/NAME                a Secret of a Kubernetes cluster
 func Open(spec string, o Options) (rotation.Store, error) {
-	path := spec
+	path, local := Dir(spec)
 	switch s := scheme.FindString(spec); strings.ToLower(s) {
-	case "":
-	case "file:":
-		path = strings.TrimPrefix(spec[len(s):], "//")
 	case "etcd:", "etcds:":
 		return openEtcd(spec, o)
 	case "secret:":
 		return openSecret(spec, o)
 	default:
+		if local {
+			break
+		}
 		return nil, fmt.Errorf("store %q: unknown kind %q (hint: use file:DIR, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME; for a path with a colon write ./%s)", spec, s, spec)
 	}
 	if path == "" {
 		return nil, errors.New("store: no path (hint: use file:DIR)")
 	}
 	return NewFile(path), nil
+}
+
+// Dir is the directory that spec names, if it is one.
+func Dir(spec string) (path string, ok bool) {
+	switch s := scheme.FindString(spec); strings.ToLower(s) {
+	case "":
+		return spec, true
+	case "file:":
+		return strings.TrimPrefix(spec[len(s):], "//"), true
+	}
+	return "", false
 }
 
 func openEtcd(spec string, o Options) (rotation.Store, error) {
