@@ -24,14 +24,18 @@ type Check struct {
 // Admin answers the requests of those who run the server:
 //
 //	/livez    200 as long as the process answers at all
-//	/readyz   200 if every check passes, else 503; ?verbose names them
+//	/readyz   200 if every check passes, else 503; ?verbose names them, and
+//	          ?issuer=URL asks for one issuer alone
 //	/metrics  for Prometheus
-func Admin(checks []Check, metrics prometheus.Gatherer, log *slog.Logger) http.Handler {
+//
+// checks are asked for with each request, for one issuer or, if that is "", for
+// all.
+func Admin(checks func(issuer string) []Check, metrics prometheus.Gatherer, log *slog.Logger) http.Handler {
 	e := newEcho(log)
 	get := func(path string, h echo.HandlerFunc) { e.Match([]string{http.MethodGet, http.MethodHead}, path, h) }
 	get("/livez", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	get("/readyz", func(c echo.Context) error {
-		ready, report := runChecks(checks)
+		ready, report := runChecks(checks(c.QueryParam("issuer")))
 		status := http.StatusOK
 		if !ready {
 			status = http.StatusServiceUnavailable

@@ -115,6 +115,9 @@ func (c *Certificate) Metric() prometheus.Collector {
 	}, func() float64 { return float64(c.NotAfter().Unix()) })
 }
 
-func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return c.current.Load(), nil
+// TLSConfig serves the certificate in use, with TLS 1.2 or later.
+func (c *Certificate) TLSConfig() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return c.current.Load(), nil
+	}}
 }

@@ -1,4 +1,4 @@
-// Package web serves the public documents of an issuer, and its health and
+// Package web serves the public documents of issuers, and their health and
 // metrics, over HTTP. Documents are rendered when the keys change; a request
 // costs a map look-up and a write.
 package web
@@ -20,8 +20,24 @@ import (
 // key set and a page for people. It is a [rotation.Publisher].
 type Documents struct {
 	cfg     DocumentsConfig
-	current atomic.Pointer[map[string]*document] // by request path
+	current atomic.Pointer[rendered] // nil until something is published
 }
+
+// rendered is the documents of one moment.
+type rendered [kinds]*document
+
+// A kind is which document of an issuer.
+type kind int
+
+const (
+	configuration kind = iota
+	keySet
+	page
+	kinds
+)
+
+// names are what the metrics call them.
+var names = [kinds]string{configuration: "configuration", keySet: "jwks", page: "page"}
 
 // DocumentsConfig says whose documents these are, and how long they may be
 // cached.
@@ -44,14 +60,21 @@ func NewDocuments(cfg DocumentsConfig) *Documents {
 	if cfg.DiscoveryMaxAge == 0 {
 		cfg.DiscoveryMaxAge = time.Hour
 	}
-	d := &Documents{cfg: cfg}
-	d.current.Store(new(map[string]*document))
-	return d
+	return &Documents{cfg: cfg}
 }
 
 // Publish renders the documents of v and shows them from now on, all at once.
 func (d *Documents) Publish(_ context.Context, v *rotation.View) error {
-	keys := v.KeySet()
+	return d.show(v.KeySet(), v.Ring().Policy.MaxAgeLimit())
+}
+
+// Show is Publish for keys that are not planned here: nobody knows how long
+// they are published before they sign.
+func (d *Documents) Show(keys []jwks.PublicKey) error {
+	return d.show(keys, max(d.cfg.JWKSMaxAge, d.cfg.DiscoveryMaxAge))
+}
+
+func (d *Documents) show(keys []jwks.PublicKey, limit time.Duration) error {
 	algorithms := make([]string, len(keys))
 	for i, k := range keys {
 		algorithms[i] = string(k.Algorithm())
@@ -64,42 +87,38 @@ func (d *Documents) Publish(_ context.Context, v *rotation.View) error {
 	if err != nil {
 		return err
 	}
-	page, err := renderPage(d.cfg.Issuer, keys)
+	html, err := renderPage(d.cfg.Issuer, keys)
 	if err != nil {
 		return err
 	}
-	limit := v.Ring().Policy.MaxAgeLimit()
-	documents := make(map[string]*document)
-	place := func(doc *document, paths []string) {
-		for _, path := range paths {
-			documents[path] = doc
-		}
-	}
-	place(newDocument(pageDocument, "text/html; charset=utf-8", time.Minute, page), pagePaths(d.cfg.Issuer))
-	place(newDocument(configurationDocument, "application/json", min(d.cfg.DiscoveryMaxAge, limit), metadata), d.cfg.Issuer.ConfigurationPaths())
-	place(newDocument(jwksDocument, jwks.ContentType, min(d.cfg.JWKSMaxAge, limit), set), d.cfg.Issuer.JWKSPaths())
-	d.current.Store(&documents)
+	d.current.Store(&rendered{
+		configuration: newDocument("application/json", min(d.cfg.DiscoveryMaxAge, limit), metadata),
+		keySet:        newDocument(jwks.ContentType, min(d.cfg.JWKSMaxAge, limit), set),
+		page:          newDocument("text/html; charset=utf-8", time.Minute, html),
+	})
 	return nil
 }
 
-// find returns the document at this path, or nil.
-func (d *Documents) find(path string) *document { return (*d.current.Load())[path] }
+// Published reports whether there is something to show.
+func (d *Documents) Published() bool { return d.current.Load() != nil }
 
-// empty reports whether nothing has been published yet.
-func (d *Documents) empty() bool { return len(*d.current.Load()) == 0 }
-
-// What a document is, as the metrics call it.
-const (
-	configurationDocument = "configuration"
-	jwksDocument          = "jwks"
-	pageDocument          = "page"
-	noDocument            = "none"
-)
+// Files are the two documents as files for a web server or a bucket, by their
+// path below the root of the issuer's host. It is nil until something is
+// published.
+func (d *Documents) Files() map[string][]byte {
+	current := d.current.Load()
+	if current == nil {
+		return nil
+	}
+	return map[string][]byte{
+		d.cfg.Issuer.ConfigurationPaths()[0]: current[configuration].body,
+		d.cfg.Issuer.JWKSPaths()[0]:          current[keySet].body,
+	}
+}
 
 // A document is a response that is ready to be sent. The header values are
 // slices so that they go into the header map as they are.
 type document struct {
-	name          string
 	body          []byte
 	etag          string
 	contentType   []string
@@ -108,11 +127,11 @@ type document struct {
 	etagHeader    []string
 }
 
-func newDocument(name, contentType string, maxAge time.Duration, body []byte) *document {
+func newDocument(contentType string, maxAge time.Duration, body []byte) *document {
 	sum := sha256.Sum256(body)
 	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
 	return &document{
-		name: name, body: body, etag: etag,
+		body: body, etag: etag,
 		contentType:   []string{contentType},
 		contentLength: []string{fmt.Sprint(len(body))},
 		cacheControl:  []string{fmt.Sprintf("public, max-age=%d", int(maxAge/time.Second))},

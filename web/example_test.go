@@ -54,7 +54,7 @@ func serveIssuer() (issuer, token string) {
 	if err := docs.Publish(context.Background(), rotation.NewView(ring)); err != nil {
 		log.Fatal(err)
 	}
-	s.Config = &http.Server{Handler: web.Public(docs, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))}
+	s.Config = &http.Server{Handler: web.Public(web.NewSite(web.NewSlot(docs)), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))}
 	s.Start()
 
 	claims := fmt.Sprintf(`{"iss":%q,"aud":["my-program"],"sub":"system:serviceaccount:default:demo","exp":%d}`, issuer, time.Now().Add(time.Hour).Unix())

@@ -1,99 +1,148 @@
 package web
 
 import (
+	"iter"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"oidc-provider/mirror"
 	"oidc-provider/rotation"
 )
 
 // counts are the requests answered, with a counter made ahead for each
 // combination that there is.
 type counts struct {
-	vec   *prometheus.CounterVec
-	known map[countKey]prometheus.Counter
+	known                 [kinds]map[int]prometheus.Counter // by status
+	notFound, unavailable prometheus.Counter
 }
-
-type countKey struct {
-	document string
-	status   int
-}
-
-var statusText = map[int]string{200: "200", 204: "204", 304: "304", 404: "404", 405: "405", 503: "503"}
 
 func newCounts(metrics prometheus.Registerer) *counts {
-	c := &counts{
-		vec: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "oidc_provider_http_requests_total",
-			Help: "Requests of relying parties, by document and status code.",
-		}, []string{"document", "code"}),
-		known: make(map[countKey]prometheus.Counter),
-	}
-	metrics.MustRegister(c.vec)
-	for status, text := range statusText {
-		if status == 404 || status == 503 {
-			c.known[countKey{noDocument, status}] = c.vec.WithLabelValues(noDocument, text)
-			continue
-		}
-		for _, name := range []string{configurationDocument, jwksDocument, pageDocument} {
-			c.known[countKey{name, status}] = c.vec.WithLabelValues(name, text)
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "oidc_provider_http_requests_total",
+		Help: "Requests of relying parties, by document and status code.",
+	}, []string{"document", "code"})
+	metrics.MustRegister(vec)
+	c := &counts{notFound: vec.WithLabelValues("none", "404"), unavailable: vec.WithLabelValues("none", "503")}
+	for kind := range kinds {
+		c.known[kind] = make(map[int]prometheus.Counter)
+		for _, status := range []int{200, 204, 304, 405} {
+			c.known[kind][status] = vec.WithLabelValues(names[kind], strconv.Itoa(status))
 		}
 	}
 	return c
 }
 
-func (c *counts) add(document string, status int) { c.known[countKey{document, status}].Inc() }
+func (c *counts) add(kind kind, status int) { c.known[kind][status].Inc() }
 
-// Rotation exposes the state of a rotator as metrics, taken when they are
-// asked for.
-type Rotation struct{ Rotator *rotation.Rotator }
+// Issuers exposes the state of the issuers as metrics, taken when they are asked
+// for.
+type Issuers struct {
+	// Rotators are the rings that this process keeps going, and Mirrors the
+	// key sets that it follows, by issuer.
+	Rotators iter.Seq2[string, *rotation.Rotator]
+	Mirrors  iter.Seq2[string, mirror.Status]
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("oidc_provider_"+name, help, append([]string{"issuer"}, labels...), nil)
+}
 
 var (
-	keysDesc     = prometheus.NewDesc("oidc_provider_keys", "Keys in the ring, by phase.", []string{"phase"}, nil)
-	activeDesc   = prometheus.NewDesc("oidc_provider_active_key_info", "The key that signs now.", []string{"kid", "algorithm"}, nil)
-	handOverDesc = prometheus.NewDesc("oidc_provider_next_hand_over_timestamp_seconds", "When the next key begins to sign; absent while that is not planned.", nil, nil)
-	readAgeDesc  = prometheus.NewDesc("oidc_provider_ring_read_age_seconds", "How long ago the ring was last read from its store.", nil, nil)
-	updatedDesc  = prometheus.NewDesc("oidc_provider_ring_updated_timestamp_seconds", "When the ring was last written.", nil, nil)
-	generation   = prometheus.NewDesc("oidc_provider_ring_generation", "How often the ring has been written.", nil, nil)
-	failingDesc  = prometheus.NewDesc("oidc_provider_rotation_failing", "1 while reading, planning, writing or publishing fails.", nil, nil)
-	failuresDesc = prometheus.NewDesc("oidc_provider_rotation_failures_total", "Rounds of the rotation loop that failed.", nil, nil)
-	canSignDesc  = prometheus.NewDesc("oidc_provider_can_sign", "1 if this replica signs tokens; absent with --publish-only.", nil, nil)
+	keysDesc     = desc("keys", "Keys in the ring, by phase.", "phase")
+	activeDesc   = desc("active_key_info", "The key that signs now.", "kid", "algorithm")
+	handOverDesc = desc("next_hand_over_timestamp_seconds", "When the next key begins to sign; absent while that is not planned.")
+	readAgeDesc  = desc("ring_read_age_seconds", "How long ago the ring was last read from its store.")
+	updatedDesc  = desc("ring_updated_timestamp_seconds", "When the ring was last written.")
+	generation   = desc("ring_generation", "How often the ring has been written.")
+	failingDesc  = desc("rotation_failing", "1 while reading, planning, writing or publishing fails.")
+	failuresDesc = desc("rotation_failures_total", "Rounds of the rotation loop that failed.")
+	canSignDesc  = desc("can_sign", "1 if this replica signs tokens; absent where it only publishes.")
+
+	mirrorKeysDesc     = desc("mirror_keys", "Keys of somebody else that are published.")
+	mirrorFetchedDesc  = desc("mirror_fetched_timestamp_seconds", "When the keys were last fetched; absent if never.")
+	mirrorChangedDesc  = desc("mirror_changed_timestamp_seconds", "When the keys last changed.")
+	mirrorFailingDesc  = desc("mirror_failing", "1 while the keys cannot be fetched, or are refused.")
+	mirrorFailuresDesc = desc("mirror_failures_total", "Fetches that failed or were refused.")
+	mirrorSkippedDesc  = desc("mirror_skipped_keys", "Keys that the source shows and that are not published.")
 )
 
 // Describe implements [prometheus.Collector].
-func (r Rotation) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(r, ch) }
+func (m Issuers) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		keysDesc, activeDesc, handOverDesc, readAgeDesc, updatedDesc, generation, failingDesc, failuresDesc, canSignDesc,
+		mirrorKeysDesc, mirrorFetchedDesc, mirrorChangedDesc, mirrorFailingDesc, mirrorFailuresDesc, mirrorSkippedDesc,
+	} {
+		ch <- d
+	}
+}
 
 // Collect implements [prometheus.Collector].
-func (r Rotation) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
-	}
+func (m Issuers) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
-	ring := r.Rotator.View().Ring()
+	for issuer, r := range m.Rotators {
+		collectRotator(sample{ch, issuer}, r, now)
+	}
+	for issuer, s := range m.Mirrors {
+		collectMirror(sample{ch, issuer}, s)
+	}
+}
+
+// sample takes the metrics of one issuer.
+type sample struct {
+	ch     chan<- prometheus.Metric
+	issuer string
+}
+
+func (s sample) gauge(desc *prometheus.Desc, value float64, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{s.issuer}, labels...)...)
+}
+
+func (s sample) counter(desc *prometheus.Desc, value uint64) {
+	s.ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), s.issuer)
+}
+
+func (s sample) time(desc *prometheus.Desc, t time.Time) {
+	if !t.IsZero() {
+		s.gauge(desc, float64(t.UnixMilli())/1000)
+	}
+}
+
+func collectRotator(s sample, r *rotation.Rotator, now time.Time) {
+	ring := r.View().Ring()
 	at := ring.At(now)
 	phases := map[rotation.Phase]int{rotation.Next: 0, rotation.Active: 0, rotation.Retired: 0, rotation.Revoked: 0}
 	for i := range ring.Keys {
 		phases[ring.Keys[i].Phase(at)]++
 	}
 	for phase, n := range phases {
-		gauge(keysDesc, float64(n), string(phase))
+		s.gauge(keysDesc, float64(n), string(phase))
 	}
 	if active := ring.Active(at); active != nil {
-		gauge(activeDesc, 1, active.KeyID, string(active.Algorithm))
+		s.gauge(activeDesc, 1, active.KeyID, string(active.Algorithm))
 	}
-	if standby := ring.Standby(at); standby != nil && !standby.SignFrom.IsZero() {
-		gauge(handOverDesc, float64(standby.SignFrom.UnixMilli())/1000)
+	if standby := ring.Standby(at); standby != nil {
+		s.time(handOverDesc, standby.SignFrom)
 	}
-	gauge(readAgeDesc, r.Rotator.ReadAge(now).Seconds())
-	gauge(updatedDesc, float64(ring.Updated.UnixMilli())/1000)
-	gauge(generation, float64(ring.Generation))
-	gauge(failingDesc, boolean(r.Rotator.Failure() != ""))
-	if !r.Rotator.PublishOnly() {
-		_, err := r.Rotator.Signer(now)
-		gauge(canSignDesc, boolean(err == nil))
+	s.gauge(readAgeDesc, r.ReadAge(now).Seconds())
+	s.time(updatedDesc, ring.Updated)
+	s.gauge(generation, float64(ring.Generation))
+	s.gauge(failingDesc, boolean(r.Failure() != ""))
+	if !r.PublishOnly() {
+		_, err := r.Signer(now)
+		s.gauge(canSignDesc, boolean(err == nil))
 	}
-	ch <- prometheus.MustNewConstMetric(failuresDesc, prometheus.CounterValue, float64(r.Rotator.Failed()))
+	s.counter(failuresDesc, r.Failed())
+}
+
+func collectMirror(s sample, status mirror.Status) {
+	s.gauge(mirrorKeysDesc, float64(status.Keys))
+	s.time(mirrorFetchedDesc, status.Fetched)
+	s.time(mirrorChangedDesc, status.Changed)
+	s.gauge(mirrorFailingDesc, boolean(status.Failure != ""))
+	s.counter(mirrorFailuresDesc, status.Failures)
+	s.gauge(mirrorSkippedDesc, float64(len(status.Skipped)))
 }
 
 func boolean(b bool) float64 {

@@ -11,14 +11,14 @@ import (
 )
 
 // Public answers the requests of relying parties: GET, HEAD and OPTIONS for
-// the documents, 405 for other methods, 404 for other paths, and 503 for all as
-// long as nothing has been published. It never
-// redirects and never looks at the Host header.
-func Public(docs *Documents, metrics prometheus.Registerer, log *slog.Logger) http.Handler {
-	p := &public{docs: docs, counts: newCounts(metrics)}
+// the documents, 405 for other methods, 404 for other paths, and 503 for those
+// of an issuer that has published nothing yet. It never redirects, and the Host
+// header tells issuers apart but never stands in a document.
+func Public(site *Site, metrics prometheus.Registerer, log *slog.Logger) http.Handler {
+	p := &public{site: site, counts: newCounts(metrics)}
 	e := newEcho(log)
 	// One handler for every method and path: which of them mean something
-	// depends on the documents, and these change while the server runs.
+	// depends on the issuers, and these change while the server runs.
 	e.RouteNotFound("/*", p.serve)
 	return e
 }
@@ -36,7 +36,7 @@ func newEcho(log *slog.Logger) *echo.Echo {
 }
 
 type public struct {
-	docs   *Documents
+	site   *Site
 	counts *counts
 }
 
@@ -50,16 +50,18 @@ var (
 
 func (p *public) serve(c echo.Context) error {
 	req, res := c.Request(), c.Response()
-	doc := p.docs.find(req.URL.Path)
-	if doc == nil && p.docs.empty() {
-		p.counts.add(noDocument, http.StatusServiceUnavailable)
+	docs, kind := p.site.find(req.Host, req.URL.Path)
+	if docs == nil {
+		p.counts.notFound.Inc()
+		return echo.ErrNotFound
+	}
+	current := docs.current.Load()
+	if current == nil {
+		p.counts.unavailable.Inc()
 		res.Header().Set("Retry-After", "1")
 		return echo.ErrServiceUnavailable
 	}
-	if doc == nil {
-		p.counts.add(noDocument, http.StatusNotFound)
-		return echo.ErrNotFound
-	}
+	doc := current[kind]
 	header := res.Header()
 	header["Access-Control-Allow-Origin"] = anyOrigin
 	status := http.StatusOK
@@ -73,7 +75,7 @@ func (p *public) serve(c echo.Context) error {
 		}
 		header["Content-Type"] = doc.contentType
 		header["Content-Length"] = doc.contentLength
-		if doc.name == pageDocument {
+		if kind == page {
 			header["Content-Security-Policy"] = pagePolicy
 		}
 	case http.MethodOptions:
@@ -83,11 +85,11 @@ func (p *public) serve(c echo.Context) error {
 		header["Access-Control-Allow-Headers"] = anyOrigin
 		header["Access-Control-Max-Age"] = preflightAge
 	default:
-		p.counts.add(doc.name, http.StatusMethodNotAllowed)
+		p.counts.add(kind, http.StatusMethodNotAllowed)
 		header["Allow"] = allowedMethods
 		return echo.ErrMethodNotAllowed
 	}
-	p.counts.add(doc.name, status)
+	p.counts.add(kind, status)
 	res.WriteHeader(status)
 	if status != http.StatusOK || req.Method == http.MethodHead {
 		return nil

@@ -50,10 +50,12 @@ func newDocuments(t testing.TB, issuer string, p rotation.Policy) *web.Documents
 	return docs
 }
 
+func newSite(docs *web.Documents) *web.Site { return web.NewSite(web.NewSlot(docs)) }
+
 func newPublic(t testing.TB, issuer string) (http.Handler, *prometheus.Registry) {
 	t.Helper()
 	metrics := prometheus.NewRegistry()
-	return web.Public(newDocuments(t, issuer, rotation.Policy{}), metrics, slog.New(slog.DiscardHandler)), metrics
+	return web.Public(newSite(newDocuments(t, issuer, rotation.Policy{})), metrics, slog.New(slog.DiscardHandler)), metrics
 }
 
 func do(t testing.TB, h http.Handler, method, path string, header ...string) *http.Response {
@@ -202,7 +204,7 @@ func TestMaxAgeStaysBelowPublishAhead(t *testing.T) {
 		docs := newDocuments(t, "https://oidc.example.com", rotation.Policy{
 			PublishAhead: rotation.Duration(tt.ahead), ClockSkew: rotation.Duration(tt.skew),
 		})
-		h := web.Public(docs, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		h := web.Public(newSite(docs), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		for path, want := range map[string]string{keySet: tt.jwks, configuration: tt.conf} {
 			if got := do(t, h, http.MethodGet, path).Header.Get("Cache-Control"); got != "public, max-age="+want {
 				t.Errorf("ahead %v, skew %v: %s of %s, want %s", tt.ahead, tt.skew, got, path, want)
@@ -228,7 +230,7 @@ func TestNothingPublishedYet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := web.Public(web.NewDocuments(web.DocumentsConfig{Issuer: issuer}), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	h := web.Public(newSite(web.NewDocuments(web.DocumentsConfig{Issuer: issuer})), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if resp := do(t, h, http.MethodGet, keySet); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("got %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
 	}

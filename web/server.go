@@ -25,9 +25,9 @@ const (
 )
 
 // Serve answers requests on l with h until ctx is done, then lets the requests
-// under way finish and closes l. With a certificate it speaks TLS 1.2 or
-// later, and HTTP/2 to those who can.
-func Serve(ctx context.Context, l net.Listener, h http.Handler, cert *Certificate, log *slog.Logger) error {
+// under way finish and closes l. With secure it speaks TLS, and HTTP/2 to those
+// who can.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, secure *tls.Config, log *slog.Logger) error {
 	s := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -40,11 +40,11 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, cert *Certificat
 	}
 	served := make(chan error, 1)
 	go func() {
-		if cert == nil {
+		if secure == nil {
 			served <- s.Serve(l)
 			return
 		}
-		s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
+		s.TLSConfig = secure
 		served <- s.ServeTLS(l, "", "")
 	}()
 	select {

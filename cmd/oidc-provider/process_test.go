@@ -78,8 +78,14 @@ func serve(t testing.TB, policy []string, extra ...string) *process {
 
 func (p *process) start(extra ...string) {
 	p.t.Helper()
-	p.cmd = p.command(append([]string{"serve", "--store", "keys", "--issuer", p.issuer, "--listen", p.addr,
+	p.run(append([]string{"serve", "--store", "keys", "--issuer", p.issuer, "--listen", p.addr,
 		"--admin-listen", p.adminAddr, "--shutdown-delay", "0s"}, extra...)...)
+}
+
+// run starts a server and waits until it is ready.
+func (p *process) run(args ...string) {
+	p.t.Helper()
+	p.cmd = p.command(args...)
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}

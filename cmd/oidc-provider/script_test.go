@@ -10,10 +10,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +86,9 @@ func verifyFileMain() {
 //	await URL                           waits until URL answers 200
 //	retry TEXT COMMAND...               runs a command until its output has TEXT
 //	certificate NAME                    makes NAME.crt and NAME.key for localhost
+//	template FILE                       puts the values of variables into FILE
+//	sed FILE OLD NEW                    replaces OLD, which stands there, by NEW
+//	mtimes DIR                          fails if a file has changed since the last time
 //	identity NAME                       makes an age identity NAME.txt and sets $NAME to its recipient
 //	fetch, compare, verify-file         programs for retry: see below
 //
@@ -108,7 +113,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"http": scriptHTTP, "await": scriptAwait, "retry": scriptRetry, "certificate": scriptCertificate,
-			"identity": scriptIdentity,
+			"identity": scriptIdentity, "template": scriptTemplate, "sed": scriptSed, "mtimes": scriptMtimes,
 		},
 	})
 }
@@ -218,6 +223,44 @@ func scriptIdentity(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".txt"), []byte(id.String()+"\n"), 0o600))
 	ts.Setenv(strings.ToUpper(args[0]), id.Recipient().String())
+}
+
+func scriptTemplate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: template FILE")
+	}
+	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+func scriptSed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: sed FILE OLD NEW")
+	}
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s does not stand in %s", args[1], args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
+}
+
+func scriptMtimes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: mtimes DIR")
+	}
+	var seen strings.Builder
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		fmt.Fprintln(&seen, path, info.ModTime().UnixNano(), info.Size())
+		return err
+	}))
+	if before := ts.Getenv("MTIMES"); before != "" && before != seen.String() {
+		ts.Fatalf("before:\n%s\nnow:\n%s", before, seen.String())
+	}
+	ts.Setenv("MTIMES", seen.String())
 }
 
 // Every command explains itself, with an example.

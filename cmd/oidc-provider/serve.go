@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,17 +17,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"oidc-provider/config"
 	"oidc-provider/discovery"
-	"oidc-provider/kube"
 	"oidc-provider/rotation"
-	"oidc-provider/signer"
-	"oidc-provider/store"
-	"oidc-provider/store/secret"
 	"oidc-provider/web"
 )
 
 type serveOptions struct {
+	config                      string
 	store                       storeFlags
 	policy                      policyFlags
 	peers                       peerFlags
@@ -61,7 +61,12 @@ the documents, and needs neither what opens sealed keys nor write access.
 
 The policy (schedule, algorithm, publish-ahead, max-token-lifetime, clock-skew)
 stands beside the keys. A flag for it that is given changes it there, once, at
-start; one that is not leaves it as it is.`,
+start; one that is not leaves it as it is.
+
+With --config all of this stands in a file instead, for any number of issuers,
+and for issuers whose keys belong to somebody else: a kube-apiserver that signs
+by itself, files, the key set of another issuer. The file is watched; see
+` + "`oidc-provider config example`" + `.`,
 		Example: `  # On this machine, with keys of its own
   oidc-provider serve
 
@@ -73,11 +78,15 @@ start; one that is not leaves it as it is.`,
   # One of several, on the etcd of the control plane, with sealed keys
   oidc-provider serve --store etcd://127.0.0.1:2379/oidc-provider --etcd-cafile /etc/kubernetes/pki/etcd/ca.crt \
     --etcd-certfile /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-keyfile /etc/kubernetes/pki/apiserver-etcd-client.key \
-    --age-identity /etc/oidc-provider/identity.txt --issuer https://oidc.example.com --signer-socket /run/oidc-provider/signer.sock`,
+    --age-identity /etc/oidc-provider/identity.txt --issuer https://oidc.example.com --signer-socket /run/oidc-provider/signer.sock
+
+  # Many issuers, of any kind
+  oidc-provider serve --config /etc/oidc-provider/config.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	flags := cmd.Flags()
+	flags.StringVar(&o.config, "config", "", "file with all settings, for one issuer or many, instead of the other flags")
 	o.store.add(flags)
 	o.policy.add(flags)
 	o.peers.add(flags)
@@ -103,152 +112,100 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	issuer, policy, err := o.check(cmd, log)
-	if err != nil {
-		return err
-	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	cmd.SetContext(ctx)
 
-	// The live heap is below a megabyte. Collecting garbage less often costs
-	// some more and makes room for requests.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+	s := &server{log: log, metrics: newMetrics()}
+	s.fleet = &fleet{
+		log: log, site: web.NewSite(), once: o.config == "",
+		sockets: &sockets{log: log, metrics: s.metrics, failed: func(err error) { s.fleet.failed(err) }},
+		opened:  func(*rotation.Ring, bool) {},
 	}
-	place, err := o.store.open()
+	if o.config == "" {
+		err = o.fromFlags(cmd, s)
+	} else {
+		err = o.fromFile(cmd, s)
+	}
 	if err != nil {
 		return err
 	}
 	// Addresses before keys: a port that is taken should change nothing.
-	s := &server{
-		log: log, delay: o.shutdownDelay, metrics: newMetrics(), tried: make(chan struct{}),
-		docs: web.NewDocuments(web.DocumentsConfig{Issuer: issuer, JWKSMaxAge: o.jwksMaxAge, DiscoveryMaxAge: o.discoveryMaxAge}),
-	}
 	defer s.closeListeners()
-	if err := s.bind(ctx, o); err != nil {
+	if err := s.bind(ctx); err != nil {
 		return err
 	}
-	return s.run(ctx, o.refreshHint, func(ctx context.Context) (*rotation.Rotator, error) {
-		rotator, err := o.open(ctx, cmd, place, s, issuer, policy)
-		if err != nil {
-			err = fmt.Errorf("store %s: %w", o.store.spec, err)
-		}
-		return rotator, err
-	})
+	if o.config != "" {
+		log.Info("serving", "config", o.config, "listen", s.public.Addr().String(), "admin", s.admin.Addr().String())
+	}
+	return s.run(ctx)
 }
 
-// open reads the ring, and makes it when it is this server's to make. Nothing is
-// written before everything that could refuse the ring has seen it.
-func (o *serveOptions) open(ctx context.Context, cmd *cobra.Command, place place, s *server, issuer discovery.Issuer, policy rotation.Policy) (*rotation.Rotator, error) {
-	if err := o.checkSecret(ctx, place, issuer, s.log); err != nil {
-		return nil, err
-	}
-	// As long as the store is down, nobody else is asked.
-	if _, err := place.read(ctx); err != nil && !errors.Is(err, rotation.ErrEmpty) {
-		return nil, err
-	}
-	seen, memory, err := o.seen(ctx, issuer, s.log)
-	if err != nil {
-		return nil, err
-	}
-	// What others have seen was in the ring before: it is read after them.
-	ring, made, err := o.findRing(ctx, cmd, place, issuer, policy)
-	if err != nil {
-		return nil, err
-	}
-	if err := check(ring, seen, func(w string) { s.log.Warn(w) }); err != nil {
-		return nil, fmt.Errorf("%w; --peer none asks nobody", err)
-	}
-	if made {
-		s.log.Info("made the first keys of the issuer", "store", o.store.spec, "issuer", issuer.String())
-		if err := place.create(ctx, ring); err != nil {
-			return nil, err
-		}
-	}
-	if !o.publishOnly {
-		if err := o.checkOpens(ctx, place, ring); err != nil {
-			return nil, err
-		}
-		if err := bringPolicy(ctx, place, issuer, policy, o.signerSocket != "", s.log); err != nil {
-			return nil, err
-		}
-	}
-	rotator, err := rotation.Open(ctx, rotation.Config{
-		Store: place.Store, Sealer: place.sealer, PublishOnly: o.publishOnly, Issuer: issuer.String(),
-		Seen: seen, Memory: memory, Publishers: []rotation.Publisher{s.docs}, Log: s.log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	ring = rotator.View().Ring()
-	o.warnOfRing(place, ring, s.log)
-	s.log.Info("serving", "issuer", issuer.String(), "listen", s.public.Addr().String(), "admin", s.admin.Addr().String(),
-		"signer", o.signerSocket, "store", o.store.spec, "ring", ring)
-	if o.logFormat == "text" {
-		o.welcome(cmd, issuer, s.admin.Addr().String(), ring, made)
-	}
-	return rotator, nil
-}
-
-// seen is what peers show, and what this server remembers in memory, if it is
-// to remember.
-func (o *serveOptions) seen(ctx context.Context, issuer discovery.Issuer, log *slog.Logger) (seen []rotation.Seen, memory rotation.Store, err error) {
-	level := slog.LevelInfo // the default peer may be what is started here
-	if len(o.peers.peers) > 0 {
-		level = slog.LevelWarn
-	}
-	seen, err = o.peers.ask(ctx, issuer.String(), func(peer string, err error) {
-		log.Log(ctx, level, "the ring is not compared with what a peer shows", "peer", peer, "err", err)
-	})
-	if err != nil || o.remember == "" {
-		return seen, nil, err
-	}
-	memory = store.NewFile(o.remember)
-	recalled, err := rotation.Recall(ctx, memory)
-	if err != nil {
-		return nil, nil, err
-	}
-	if recalled != nil {
-		seen = append(seen, *recalled)
-	}
-	return seen, memory, nil
-}
-
-// checkOpens refuses to start where no token could be signed: a wrong identity
-// should be noticed before anything is changed. A plugin that is away may come.
-func (o *serveOptions) checkOpens(ctx context.Context, place place, ring *rotation.Ring) error {
-	open, err := ring.Unseal(ctx, place.sealer)
-	if err == nil || errors.Is(err, rotation.ErrUnavailable) || open.Active(open.At(time.Now())).SigningKey() != nil {
-		return nil
-	}
-	return err
-}
-
-// checkSecret refuses to sign for an API server that keeps the keys: once both
-// are down, neither comes up without the other.
-func (o *serveOptions) checkSecret(ctx context.Context, place place, issuer discovery.Issuer, log *slog.Logger) error {
-	s, ok := place.Store.(*secret.Store)
-	if !ok || o.signerSocket == "" {
-		return nil
-	}
-	cfg, err := kube.Config(o.store.via.Kubeconfig, o.store.via.Context)
+// fromFlags prepares s for the one issuer that the flags describe.
+func (o *serveOptions) fromFlags(cmd *cobra.Command, s *server) error {
+	issuer, policy, err := o.check(cmd, s.log)
 	if err != nil {
 		return err
 	}
-	theirs := secret.TokenIssuer(cfg)
-	if theirs != issuer.String() { // it may be a person's
-		switch theirs, err = s.Issuer(ctx); {
-		case errors.Is(err, rotation.ErrUnavailable):
-			return fmt.Errorf("%w; if it waits for this server to sign, neither will ever come up: keep the ring in etcd or in files", err)
-		case err != nil:
-			log.Warn("cannot tell whether the API server with the ring is one that this server signs for: it must not be", "err", err)
+	if _, err := o.store.open(); err != nil {
+		return err
+	}
+	m := &config.Managed{
+		Store: o.store.spec, Create: !cmd.Flags().Changed("store"), PublishOnly: o.publishOnly,
+		SignerSocket: o.signerSocket, RefreshHint: config.Duration(o.refreshHint), Policy: config.PolicyOf(policy),
+		Etcd: config.Etcd{
+			CAFile: o.store.via.EtcdCAFile, CertFile: o.store.via.EtcdCertFile, KeyFile: o.store.via.EtcdKeyFile,
+			User: o.store.via.EtcdUser, PasswordFile: o.store.via.EtcdPasswordFile,
+		},
+		Kubeconfig: o.store.via.Kubeconfig, Context: o.store.via.Context,
+		AgeIdentities: o.store.seal.IdentityFiles, KMSSocket: o.store.seal.KMSSocket,
+		Peers: o.peers.peers, PeerCAFile: o.peers.caFile, Remember: o.remember,
+	}
+	s.cfg = &config.Config{
+		Listen: o.listen, AdminListen: o.adminListen, ShutdownDelay: config.Duration(o.shutdownDelay),
+		Issuers: []config.Issuer{{
+			Issuer: issuer.String(), Managed: m,
+			JWKSMaxAge: config.Duration(o.jwksMaxAge), DiscoveryMaxAge: config.Duration(o.discoveryMaxAge),
+		}},
+	}
+	if o.tlsCert != "" {
+		s.cfg.TLS = &config.TLS{CertFile: o.tlsCert, KeyFile: o.tlsKey}
+	}
+	s.fleet.opened = func(ring *rotation.Ring, made bool) {
+		s.log.Info("serving", "issuer", issuer.String(), "listen", s.public.Addr().String(), "admin", s.admin.Addr().String(),
+			"signer", o.signerSocket, "store", o.store.spec, "ring", ring)
+		if o.logFormat == "text" {
+			o.welcome(cmd, issuer, s.admin.Addr().String(), ring, made)
 		}
 	}
-	if theirs == issuer.String() {
-		return fmt.Errorf("the API server that keeps this Secret is one of issuer %s, for which this server signs: it could not start without its signer, nor the signer without it (hint: keep the ring in etcd, in files or in another cluster; --publish-only may read it from here)", theirs)
+	return nil
+}
+
+// besideConfig are the flags that say nothing that stands in a file.
+var besideConfig = []string{"config", "log-format", "log-level", "help"}
+
+// fromFile prepares s for the issuers in the configuration file.
+func (o *serveOptions) fromFile(cmd *cobra.Command, s *server) error {
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if !slices.Contains(besideConfig, f.Name) && err == nil {
+			err = fmt.Errorf("--%s and --config exclude each other (hint: set it in %s; `oidc-provider config example` shows where)", f.Name, o.config)
+		}
+	})
+	if err != nil {
+		return err
 	}
+	data, err := config.Read(o.config)
+	if err != nil {
+		return err
+	}
+	if s.cfg, err = config.Parse(o.config, data); err != nil {
+		return err
+	}
+	s.fleet.stateDir = s.cfg.StateDir
+	s.reload = newReloader(o.config, data, s.cfg, s.log)
+	s.reload.apply = s.apply
 	return nil
 }
 
@@ -290,81 +247,6 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Is
 	return issuer, policy, nil
 }
 
-// findRing reads the ring, and makes one, which is not written yet, only where
-// nobody has named the store: in the default place.
-func (o *serveOptions) findRing(ctx context.Context, cmd *cobra.Command, place place, issuer discovery.Issuer, policy rotation.Policy) (ring *rotation.Ring, made bool, err error) {
-	ring, err = place.read(ctx)
-	if err == nil {
-		return ring, false, ring.CheckIssuer(issuer.String())
-	}
-	switch {
-	case !errors.Is(err, rotation.ErrEmpty):
-		return nil, false, err
-	case o.publishOnly:
-		return nil, false, fmt.Errorf("%w; --publish-only makes none", err)
-	case cmd.Flags().Changed("store"):
-		return nil, false, fmt.Errorf("it holds no ring, and none is made in a place that was named (hint: if it is really new, run `%s keys init --store %s --issuer %s`)",
-			program(), o.store.spec, issuer)
-	}
-	ring, err = rotation.New(issuer.String(), policy, time.Now(), rotation.GenerateKey)
-	return ring, true, err
-}
-
-// bringPolicy writes the policy that was asked for into the ring. A store that
-// takes no writes does not keep the server from publishing and signing under
-// the policy that stands there.
-func bringPolicy(ctx context.Context, place place, issuer discovery.Issuer, policy rotation.Policy, signs bool, log *slog.Logger) error {
-	var before, after rotation.Policy
-	var refused error
-	_, err := place.update(ctx, func(r *rotation.Ring) (*rotation.Ring, error) {
-		if refused = r.CheckIssuer(issuer.String()); refused != nil {
-			return r, refused
-		}
-		next, err := rotation.SetPolicy(r, policy, time.Now())
-		if err != nil {
-			return r, err
-		}
-		before, after = r.Policy, next.Policy
-		if lifetime := time.Duration(after.MaxTokenLifetime); signs && lifetime < signer.MinTokenLifetime {
-			refused = fmt.Errorf("max-token-lifetime is %v, and kube-apiserver wants at least %v from its signer (hint: add --max-token-lifetime %v)", lifetime, signer.MinTokenLifetime, signer.MinTokenLifetime)
-			return r, refused
-		}
-		return next, nil
-	})
-	switch {
-	case refused != nil:
-		return refused
-	case errors.Is(err, rotation.ErrUnavailable) && before == rotation.Policy{}:
-		return err // the ring was not even read
-	case err != nil:
-		log.Error("the policy could not be written; the one in the ring stays in force", "err", err)
-	case before != after:
-		log.Info("changed the policy of the ring", "from", before, "to", after)
-		if signs && after.MaxTokenLifetime < before.MaxTokenLifetime {
-			log.Warn("max-token-lifetime is shorter now: restart every kube-apiserver, which asks for it only when it starts, or its requests for longer tokens are refused", "maxTokenLifetime", after.MaxTokenLifetime)
-		}
-		if after.PublishAhead < before.PublishAhead {
-			log.Info("publish-ahead is shorter now, from the key after the next: caches may hold what was published under the longer one", "publishAhead", after.PublishAhead)
-		}
-		if before.Algorithm != after.Algorithm || before.RSABits != after.RSABits {
-			log.Info("the next key is published already: new keys after it follow the new policy", "algorithm", after.Algorithm, "rsaBits", after.RSABits)
-		}
-	}
-	return nil
-}
-
-func (o *serveOptions) warnOfRing(place place, r *rotation.Ring, log *slog.Logger) {
-	if w := place.plainWarning(r); w != "" {
-		log.Warn(w)
-	}
-	for _, w := range r.Policy.Warnings() {
-		log.Warn(w)
-	}
-	if limit := r.Policy.MaxAgeLimit(); o.jwksMaxAge > limit || o.discoveryMaxAge > limit {
-		log.Warn("max-age is lowered: caches must expire before a key signs that they do not hold", "limit", limit, "publishAhead", r.Policy.PublishAhead, "clockSkew", r.Policy.ClockSkew)
-	}
-}
-
 func newLogger(w interface{ Write([]byte) (int, error) }, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil || strings.ContainsAny(level, "+-") {
@@ -377,6 +259,20 @@ func newLogger(w interface{ Write([]byte) (int, error) }, format, level string) 
 		return slog.New(slog.NewJSONHandler(w, opts)), nil
 	}
 	return nil, fmt.Errorf("--log-format %q: want text or json", format)
+}
+
+// tuneGC makes room for requests: with few issuers the live heap is below a
+// megabyte, and collecting garbage less often costs some more. With many it
+// would cost as much again as all that they need.
+func tuneGC(issuers int) {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	percent := 400
+	if issuers > 100 {
+		percent = 100
+	}
+	debug.SetGCPercent(percent)
 }
 
 func newMetrics() *prometheus.Registry {

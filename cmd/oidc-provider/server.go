@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"slices"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -13,44 +17,68 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"oidc-provider/rotation"
-	"oidc-provider/signer"
+	"oidc-provider/config"
+	"oidc-provider/discovery"
 	"oidc-provider/web"
 )
 
 // A server is the parts of `serve` that run side by side.
 type server struct {
+	cfg     *config.Config
 	log     *slog.Logger
 	metrics *prometheus.Registry
-	delay   time.Duration // between not ready and not there
+	fleet   *fleet
+	reload  *reloader // nil if there is no file
 
-	public, admin, socket net.Listener // socket may be nil
-	cert                  *web.Certificate
+	public, admin, challenges net.Listener     // challenges may be nil
+	cert                      *web.Certificate // at most one of these is there
+	acme                      *web.ACME
 
-	docs     *web.Documents
-	rotator  atomic.Pointer[rotation.Rotator] // nil until the ring was read
-	waiting  atomic.Pointer[string]           // why it was not
-	tried    chan struct{}                    // closed when one of them is known
 	stopping atomic.Bool
 }
 
 // bind opens every address and loads the certificate.
-func (s *server) bind(ctx context.Context, o *serveOptions) (err error) {
-	if o.tlsCert != "" {
-		if s.cert, err = web.LoadCertificate(o.tlsCert, o.tlsKey); err != nil {
+func (s *server) bind(ctx context.Context) (err error) {
+	if t := s.cfg.TLS; t != nil && t.ACME == nil {
+		if s.cert, err = web.LoadCertificate(t.CertFile, t.KeyFile); err != nil {
 			return err
 		}
+		s.metrics.MustRegister(s.cert.Metric())
 	}
-	if s.public, err = listen(ctx, "listen", o.listen); err != nil {
+	if s.public, err = listen(ctx, "listen", s.cfg.Listen); err != nil {
 		return err
 	}
-	if s.admin, err = listen(ctx, "admin-listen", o.adminListen); err != nil {
+	if s.admin, err = listen(ctx, "admin-listen", s.cfg.AdminListen); err != nil {
 		return err
 	}
-	if o.signerSocket != "" {
-		s.socket, err = signer.Listen(ctx, o.signerSocket)
+	if s.cfg.TLS != nil && s.cfg.TLS.ACME != nil {
+		return s.bindACME(ctx, s.cfg.TLS.ACME)
 	}
-	return err
+	return nil
+}
+
+func (s *server) bindACME(ctx context.Context, cfg *config.ACME) (err error) {
+	acme := web.ACMEConfig{
+		Directory: cfg.Directory, Email: cfg.Email, Storage: cfg.Storage, CAFile: cfg.CAFile, Challenges: cfg.Challenges,
+		TLSPort: port(s.public), CheckInterval: time.Duration(cfg.CheckInterval), Log: s.log,
+	}
+	if slices.Contains(cfg.Challenges, config.HTTP01) {
+		if s.challenges, err = listen(ctx, "acme-http-listen", cfg.HTTPListen); err != nil {
+			return err
+		}
+		acme.HTTPPort = port(s.challenges)
+	}
+	if s.acme, err = web.NewACME(acme); err != nil {
+		return err
+	}
+	s.metrics.MustRegister(s.acme.Metric())
+	return nil
+}
+
+func port(l net.Listener) int {
+	_, text, _ := net.SplitHostPort(l.Addr().String())
+	n, _ := strconv.Atoi(text)
+	return n
 }
 
 func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
@@ -67,7 +95,7 @@ func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 
 // closeListeners is for the ways out on which nobody has served them.
 func (s *server) closeListeners() {
-	for _, l := range []net.Listener{s.public, s.admin, s.socket} {
+	for _, l := range []net.Listener{s.public, s.admin, s.challenges} {
 		if l != nil {
 			l.Close()
 		}
@@ -76,9 +104,8 @@ func (s *server) closeListeners() {
 
 // run serves until ctx is done, and then stops in the order that lets nobody
 // down: readiness goes first, then, after the delay, the documents and the
-// signer, and last the address that tells how it went. open is repeated as long
-// as the store cannot be reached.
-func (s *server) run(ctx context.Context, refreshHint time.Duration, open func(context.Context) (*rotation.Rotator, error)) error {
+// signers, and last the address that tells how it went.
+func (s *server) run(ctx context.Context) error {
 	// Whatever fails ends the rest.
 	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	serving, endServing := context.WithCancel(failed)
@@ -86,51 +113,38 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration, open func(c
 	defer endServing()
 	defer endAdmin()
 
-	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "oidc_provider_waiting",
-		Help: "1 while the ring has not been read since the start: the other metrics of it are not there yet.",
-	}, func() float64 {
-		if s.rotator.Load() == nil {
-			return 1
+	fatal := make(chan error, 1)
+	s.fleet.ctx = serving
+	s.fleet.failed = func(err error) {
+		select {
+		case fatal <- err:
+		default: // one is enough
 		}
-		return 0
-	}))
-	if s.cert != nil {
-		s.metrics.MustRegister(s.cert.Metric())
 	}
-	public, admin := web.Public(s.docs, s.metrics, s.log), web.Admin(s.checks(), s.metrics, s.log)
-	g.Go(func() error { return web.Serve(adminServing, s.admin, admin, nil, s.log) })
+	if s.reload != nil {
+		s.reload.first()
+		s.metrics.MustRegister(s.reload.metric())
+	} else {
+		s.apply(s.cfg.Issuers)
+	}
+	s.metrics.MustRegister(s.fleet.metrics()...)
+	g.Go(func() error {
+		return web.Serve(adminServing, s.admin, web.Admin(s.checks, s.metrics, s.log), nil, s.log)
+	})
 	g.Go(func() error {
 		parts, serving := errgroup.WithContext(serving)
 		parts.Go(func() error {
-			rotator, err := s.await(serving, open)
-			if rotator == nil {
-				return err
-			}
-			s.metrics.MustRegister(web.Rotation{Rotator: rotator})
-			if s.rotator.Store(rotator); s.waiting.Load() == nil {
-				close(s.tried)
-			}
-			if s.socket != nil {
-				grpc := signer.NewServer(rotator, refreshHint)
-				parts.Go(func() error { return grpc.Serve(serving, s.socket, s.metrics, s.log) })
-			}
-			rotator.Run(serving)
-			return nil
-		})
-		if s.cert != nil {
-			parts.Go(func() error { s.cert.Watch(serving, s.log); return nil })
-		}
-		parts.Go(func() error {
-			// Who asks while a server starts waits, rather than hears that
-			// there is nothing yet.
 			select {
-			case <-s.tried:
+			case err := <-fatal:
+				return err
 			case <-serving.Done():
+				return nil
 			}
-			return web.Serve(serving, s.public, public, s.cert, s.log)
 		})
+		s.startParts(parts, serving)
 		err := parts.Wait()
+		endServing() // of the sources
+		s.fleet.wait()
 		endAdmin()
 		return err
 	})
@@ -141,10 +155,10 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration, open func(c
 		case <-ctx.Done():
 		}
 		s.stopping.Store(true)
-		s.log.Info("stopping: not ready any more; a second signal stops at once", "delay", s.delay)
+		s.log.Info("stopping: not ready any more; a second signal stops at once", "delay", time.Duration(s.cfg.ShutdownDelay))
 		select {
 		case <-failed.Done():
-		case <-time.After(s.delay):
+		case <-time.After(time.Duration(s.cfg.ShutdownDelay)):
 		}
 		endServing()
 		return nil
@@ -156,90 +170,74 @@ func (s *server) run(ctx context.Context, refreshHint time.Duration, open func(c
 	return err
 }
 
-// retryOpen is the time between two attempts to reach the store for the first
-// time.
-const retryOpen = 500 * time.Millisecond
-
-// await opens the ring. It returns nil, nil if serving ends before.
-func (s *server) await(serving context.Context, open func(context.Context) (*rotation.Rotator, error)) (*rotation.Rotator, error) {
-	for {
-		rotator, err := open(serving)
-		if err != nil && serving.Err() != nil {
-			return nil, nil // what was cut short says nothing
+// startParts runs what serves relying parties, and what keeps it up to date.
+func (s *server) startParts(parts *errgroup.Group, serving context.Context) {
+	// A challenge that is under way needs the addresses until it has ended.
+	answering, endAnswering := context.WithCancel(context.WithoutCancel(serving))
+	parts.Go(func() error {
+		<-serving.Done()
+		if s.acme != nil {
+			s.acme.Stop()
 		}
-		if err == nil || !errors.Is(err, rotation.ErrUnavailable) {
-			return rotator, err
-		}
-		reason := err.Error()
-		before := s.waiting.Swap(&reason)
-		if before == nil {
-			close(s.tried)
-		}
-		if before == nil || *before != reason {
-			s.log.Error("waiting for the store", "err", err)
-		}
-		select {
-		case <-serving.Done():
-			return nil, nil
-		case <-time.After(retryOpen):
-		}
+		endAnswering()
+		return nil
+	})
+	var secure *tls.Config
+	switch {
+	case s.cert != nil:
+		secure = s.cert.TLSConfig()
+		parts.Go(func() error { s.cert.Watch(serving, s.log); return nil })
+	case s.acme != nil:
+		secure = s.acme.TLSConfig()
 	}
+	if s.challenges != nil {
+		h := s.acme.Challenges(http.NotFoundHandler())
+		parts.Go(func() error { return web.Serve(answering, s.challenges, h, nil, s.log) })
+	}
+	if s.reload != nil {
+		parts.Go(func() error { s.reload.run(serving); return nil })
+	}
+	parts.Go(func() error {
+		s.fleet.settle(serving)
+		return web.Serve(answering, s.public, web.Public(s.fleet.site, s.metrics, s.log), secure, s.log)
+	})
 }
 
-// checks are what /readyz looks at.
-func (s *server) checks() []web.Check {
-	checks := []web.Check{
-		{Name: "shutdown", Run: func() (string, error) {
-			if s.stopping.Load() {
-				return "", errors.New("the process is stopping")
-			}
-			return "running", nil
-		}},
-		{Name: "keys", Run: s.checkKeys},
-		{Name: "rotation", Advisory: true, Run: s.checkRotation},
+// apply makes issuers those that are served, and that have certificates.
+func (s *server) apply(issuers []config.Issuer) {
+	s.fleet.apply(issuers)
+	tuneGC(len(issuers))
+	if s.acme == nil {
+		return
+	}
+	var hosts []string
+	for _, cfg := range issuers {
+		if issuer, err := discovery.ParseIssuer(cfg.Issuer); err == nil {
+			u := issuer.URL()
+			hosts = append(hosts, discovery.Hostname(u.Host))
+		}
+	}
+	slices.Sort(hosts)
+	s.acme.Manage(s.fleet.ctx, slices.Compact(hosts))
+}
+
+// checks are what /readyz looks at, for one issuer or, if that is "", for all.
+func (s *server) checks(issuer string) []web.Check {
+	checks := []web.Check{{Name: "shutdown", Run: func() (string, error) {
+		if s.stopping.Load() {
+			return "", errors.New("the process is stopping")
+		}
+		return "running", nil
+	}}}
+	checks = append(checks, s.fleet.checks(issuer, s.cfg.Readiness)...)
+	if s.reload != nil {
+		checks = append(checks, s.reload.check())
 	}
 	if s.cert != nil {
 		checks = append(checks, s.cert.Check())
 	}
+	if s.acme != nil {
+		checks = append(checks, s.acme.Check())
+	}
 	return checks
-}
-
-func (s *server) checkKeys() (string, error) {
-	rotator := s.rotator.Load()
-	if rotator == nil {
-		if reason := s.waiting.Load(); reason != nil {
-			return "", errors.New("the ring has not been read yet: " + *reason)
-		}
-		return "", errors.New("the ring has not been read yet")
-	}
-	now := time.Now()
-	if err := rotator.Ready(now); err != nil {
-		return "", err
-	}
-	ring := rotator.View().Ring()
-	known := fmt.Sprintf("ring generation %d, read %v ago", ring.Generation, rotator.ReadAge(now).Round(time.Millisecond))
-	if rotator.PublishOnly() {
-		return fmt.Sprintf("%d keys published; %s", len(rotator.View().KeySet()), known), nil
-	}
-	signs, err := rotator.Signer(now)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%s signs; %s", signs.Key.KeyID(), known), nil
-}
-
-func (s *server) checkRotation() (string, error) {
-	rotator := s.rotator.Load()
-	if rotator == nil {
-		return "", errors.New("the ring has not been read yet")
-	}
-	if failure := rotator.Failure(); failure != "" {
-		return "", errors.New(failure)
-	}
-	ring := rotator.View().Ring()
-	standby := ring.Standby(ring.At(time.Now()))
-	if standby == nil || standby.SignFrom.IsZero() {
-		return "", errors.New("the next hand-over is not planned yet")
-	}
-	return fmt.Sprintf("%s signs from %s", standby.KeyID, formatTime(standby.SignFrom)), nil
 }

@@ -1,0 +1,380 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"oidc-provider/config"
+	"oidc-provider/discovery"
+	"oidc-provider/kube"
+	"oidc-provider/rotation"
+	"oidc-provider/seal"
+	"oidc-provider/signer"
+	"oidc-provider/store"
+	"oidc-provider/store/secret"
+	"oidc-provider/web"
+)
+
+// A managed source is a ring that this process keeps going.
+type managed struct {
+	cfg     *config.Managed
+	maxAge  time.Duration // the longer one of the two documents
+	issuer  discovery.Issuer
+	docs    *web.Documents
+	sockets *sockets
+	log     *slog.Logger
+
+	// once makes everything but a store that is away final. Otherwise it is
+	// tried again, since somebody may mend it.
+	once bool
+	// opened is told of the ring, and whether its keys were made just now.
+	opened func(ring *rotation.Ring, made bool)
+
+	place   *place                           // nil until it was opened; for run alone
+	rotator atomic.Pointer[rotation.Rotator] // nil until the ring was read
+	waiting atomic.Pointer[string]           // why it was not
+}
+
+// Times between two attempts to open a ring: the first while its store is away,
+// and at most the second while something else is wrong with it.
+const (
+	retryOpen    = 500 * time.Millisecond
+	maxRetryOpen = 15 * time.Second
+)
+
+// run implements [source]. The socket comes before the ring: one that is taken
+// should change no key.
+func (m *managed) run(ctx context.Context, shown func()) error {
+	defer m.close()
+	var socket *socket
+	if m.cfg.SignerSocket != "" {
+		defer func() { m.sockets.release(socket) }()
+	}
+	after := retryOpen
+	for {
+		rotator, err := m.open(ctx, &socket)
+		if err == nil {
+			m.rotator.Store(rotator)
+			m.waiting.Store(nil)
+			if socket != nil {
+				socket.use(rotator, time.Duration(m.cfg.RefreshHint))
+			}
+			shown()
+			rotator.Run(ctx)
+			return nil
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil // what was cut short says nothing
+		case errors.Is(err, rotation.ErrUnavailable):
+			after = retryOpen
+		case m.once:
+			return err
+		default:
+			after = min(2*after, maxRetryOpen)
+		}
+		reason := err.Error()
+		if before := m.waiting.Swap(&reason); before == nil || *before != reason {
+			if errors.Is(err, rotation.ErrUnavailable) {
+				m.log.Error("waiting for the store", "err", err)
+			} else {
+				m.log.Error("the ring cannot be used; trying again", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(after):
+		}
+	}
+}
+
+func (m *managed) close() {
+	if m.place == nil {
+		return
+	}
+	if c, ok := m.place.Store.(io.Closer); ok {
+		c.Close() // of what is only read from now on
+	}
+}
+
+func (m *managed) open(ctx context.Context, s **socket) (*rotation.Rotator, error) {
+	if *s == nil && m.cfg.SignerSocket != "" {
+		var err error
+		if *s, err = m.sockets.acquire(ctx, m.cfg.SignerSocket, m.issuer.String()); err != nil {
+			return nil, err
+		}
+	}
+	rotator, err := m.openRing(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", m.cfg.Store, err)
+	}
+	return rotator, nil
+}
+
+// openRing reads the ring, and makes it when it is this server's to make.
+// Nothing is written before everything that could refuse the ring has seen it.
+func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
+	if m.place == nil {
+		opened, err := storeOf(m.cfg).open()
+		if err != nil {
+			return nil, err
+		}
+		m.place = &opened
+	}
+	place := *m.place
+	if err := m.checkSecret(ctx, place); err != nil {
+		return nil, err
+	}
+	// As long as the store is down, nobody else is asked.
+	if _, err := place.read(ctx); err != nil && !errors.Is(err, rotation.ErrEmpty) {
+		return nil, err
+	}
+	seen, memory, err := m.seen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// What others have seen was in the ring before: it is read after them.
+	ring, made, err := m.findRing(ctx, place)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(ring, seen, func(w string) { m.log.Warn(w) }); err != nil {
+		return nil, fmt.Errorf("%w; --peer none asks nobody", err)
+	}
+	if made {
+		m.log.Info("made the first keys of the issuer", "store", m.cfg.Store)
+		if err := place.create(ctx, ring); err != nil {
+			return nil, err
+		}
+	}
+	if !m.cfg.PublishOnly {
+		if err := checkOpens(ctx, place, ring); err != nil {
+			return nil, err
+		}
+		if err := m.bringPolicy(ctx, place); err != nil {
+			return nil, err
+		}
+	}
+	rotator, err := rotation.Open(ctx, rotation.Config{
+		Store: place.Store, Sealer: place.sealer, PublishOnly: m.cfg.PublishOnly, Issuer: m.issuer.String(),
+		Seen: seen, Memory: memory, Publishers: []rotation.Publisher{m.docs}, Log: m.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ring = rotator.View().Ring()
+	m.warnOfRing(place, ring)
+	m.opened(ring, made)
+	return rotator, nil
+}
+
+// storeOf says where the ring of a configured issuer is.
+func storeOf(m *config.Managed) *storeFlags {
+	return &storeFlags{
+		spec: m.Store,
+		via: store.Options{
+			EtcdCAFile: m.Etcd.CAFile, EtcdCertFile: m.Etcd.CertFile, EtcdKeyFile: m.Etcd.KeyFile,
+			EtcdUser: m.Etcd.User, EtcdPasswordFile: m.Etcd.PasswordFile,
+			Kubeconfig: m.Kubeconfig, Context: m.Context,
+		},
+		seal: seal.Config{IdentityFiles: m.AgeIdentities, KMSSocket: m.KMSSocket},
+	}
+}
+
+// seen is what peers show, and what this server remembers in memory, if it is
+// to remember.
+func (m *managed) seen(ctx context.Context) (seen []rotation.Seen, memory rotation.Store, err error) {
+	level := slog.LevelInfo // the default peer may be what is started here
+	if len(m.cfg.Peers) > 0 {
+		level = slog.LevelWarn
+	}
+	peers := peerFlags{peers: m.cfg.Peers, caFile: m.cfg.PeerCAFile}
+	seen, err = peers.ask(ctx, m.issuer.String(), func(peer string, err error) {
+		if m.waiting.Load() != nil {
+			return // it was told with the first attempt
+		}
+		m.log.Log(ctx, level, "the ring is not compared with what a peer shows", "peer", peer, "err", err)
+	})
+	if err != nil || m.cfg.Remember == "" {
+		return seen, nil, err
+	}
+	memory = store.NewFile(m.cfg.Remember)
+	recalled, err := rotation.Recall(ctx, memory)
+	if err != nil {
+		return nil, nil, err
+	}
+	if recalled != nil {
+		seen = append(seen, *recalled)
+	}
+	return seen, memory, nil
+}
+
+// checkOpens refuses to start where no token could be signed: a wrong identity
+// should be noticed before anything is changed. A plugin that is away may come.
+func checkOpens(ctx context.Context, place place, ring *rotation.Ring) error {
+	open, err := ring.Unseal(ctx, place.sealer)
+	if err == nil || errors.Is(err, rotation.ErrUnavailable) || open.Active(open.At(time.Now())).SigningKey() != nil {
+		return nil
+	}
+	return err
+}
+
+// checkSecret refuses to sign for an API server that keeps the keys: once both
+// are down, neither comes up without the other.
+func (m *managed) checkSecret(ctx context.Context, place place) error {
+	s, ok := place.Store.(*secret.Store)
+	if !ok || m.cfg.SignerSocket == "" {
+		return nil
+	}
+	cfg, err := kube.Config(m.cfg.Kubeconfig, m.cfg.Context)
+	if err != nil {
+		return err
+	}
+	issuer := m.issuer.String()
+	theirs := secret.TokenIssuer(cfg)
+	if theirs != issuer { // it may be a person's
+		switch theirs, err = s.Issuer(ctx); {
+		case errors.Is(err, rotation.ErrUnavailable):
+			return fmt.Errorf("%w; if it waits for this server to sign, neither will ever come up: keep the ring in etcd or in files", err)
+		case err != nil:
+			m.log.Warn("cannot tell whether the API server with the ring is one that this server signs for: it must not be", "err", err)
+		}
+	}
+	if theirs == issuer {
+		return fmt.Errorf("the API server that keeps this Secret is one of issuer %s, for which this server signs: it could not start without its signer, nor the signer without it (hint: keep the ring in etcd, in files or in another cluster; --publish-only may read it from here)", theirs)
+	}
+	return nil
+}
+
+// findRing reads the ring, and makes one, which is not written yet, only where
+// that is wanted.
+func (m *managed) findRing(ctx context.Context, place place) (ring *rotation.Ring, made bool, err error) {
+	ring, err = place.read(ctx)
+	if err == nil {
+		return ring, false, ring.CheckIssuer(m.issuer.String())
+	}
+	switch {
+	case !errors.Is(err, rotation.ErrEmpty):
+		return nil, false, err
+	case m.cfg.PublishOnly:
+		return nil, false, fmt.Errorf("%w; --publish-only makes none", err)
+	case !m.cfg.Create:
+		return nil, false, fmt.Errorf("it holds no ring, and none is made in a place that was named (hint: if it is really new, run `%s keys init --store %s --issuer %s`)",
+			program(), m.cfg.Store, m.issuer)
+	}
+	ring, err = rotation.New(m.issuer.String(), m.cfg.Policy.Rotation(), time.Now(), rotation.GenerateKey)
+	return ring, true, err
+}
+
+// bringPolicy writes the policy that was asked for into the ring. A store that
+// takes no writes does not keep the server from publishing and signing under
+// the policy that stands there.
+func (m *managed) bringPolicy(ctx context.Context, place place) error {
+	signs := m.cfg.SignerSocket != ""
+	var before, after rotation.Policy
+	var refused error
+	_, err := place.update(ctx, func(r *rotation.Ring) (*rotation.Ring, error) {
+		if refused = r.CheckIssuer(m.issuer.String()); refused != nil {
+			return r, refused
+		}
+		next, err := rotation.SetPolicy(r, m.cfg.Policy.Rotation(), time.Now())
+		if err != nil {
+			return r, err
+		}
+		before, after = r.Policy, next.Policy
+		if lifetime := time.Duration(after.MaxTokenLifetime); signs && lifetime < signer.MinTokenLifetime {
+			refused = fmt.Errorf("max-token-lifetime is %v, and kube-apiserver wants at least %v from its signer (hint: add --max-token-lifetime %v)", lifetime, signer.MinTokenLifetime, signer.MinTokenLifetime)
+			return r, refused
+		}
+		return next, nil
+	})
+	switch {
+	case refused != nil:
+		return refused
+	case errors.Is(err, rotation.ErrUnavailable) && before == rotation.Policy{}:
+		return err // the ring was not even read
+	case err != nil:
+		m.log.Error("the policy could not be written; the one in the ring stays in force", "err", err)
+	case before != after:
+		m.log.Info("changed the policy of the ring", "from", before, "to", after)
+		if signs && after.MaxTokenLifetime < before.MaxTokenLifetime {
+			m.log.Warn("max-token-lifetime is shorter now: restart every kube-apiserver, which asks for it only when it starts, or its requests for longer tokens are refused", "maxTokenLifetime", after.MaxTokenLifetime)
+		}
+		if after.PublishAhead < before.PublishAhead {
+			m.log.Info("publish-ahead is shorter now, from the key after the next: caches may hold what was published under the longer one", "publishAhead", after.PublishAhead)
+		}
+		if before.Algorithm != after.Algorithm || before.RSABits != after.RSABits {
+			m.log.Info("the next key is published already: new keys after it follow the new policy", "algorithm", after.Algorithm, "rsaBits", after.RSABits)
+		}
+	}
+	return nil
+}
+
+func (m *managed) warnOfRing(place place, r *rotation.Ring) {
+	if w := place.plainWarning(r); w != "" {
+		m.log.Warn(w)
+	}
+	for _, w := range r.Policy.Warnings() {
+		m.log.Warn(w)
+	}
+	if limit := r.Policy.MaxAgeLimit(); m.maxAge > limit {
+		m.log.Warn("max-age is lowered: caches must expire before a key signs that they do not hold", "limit", limit, "publishAhead", r.Policy.PublishAhead, "clockSkew", r.Policy.ClockSkew)
+	}
+}
+
+// settled implements [source].
+func (m *managed) settled() bool { return m.rotator.Load() != nil || m.waiting.Load() != nil }
+
+// checks implements [source].
+func (m *managed) checks() []web.Check {
+	return []web.Check{
+		{Name: "keys", Run: m.checkKeys},
+		{Name: "rotation", Advisory: true, Run: m.checkRotation},
+	}
+}
+
+func (m *managed) checkKeys() (string, error) {
+	rotator := m.rotator.Load()
+	if rotator == nil {
+		if reason := m.waiting.Load(); reason != nil {
+			return "", errors.New("the ring has not been read yet: " + *reason)
+		}
+		return "", errors.New("the ring has not been read yet")
+	}
+	now := time.Now()
+	if err := rotator.Ready(now); err != nil {
+		return "", err
+	}
+	ring := rotator.View().Ring()
+	known := fmt.Sprintf("ring generation %d, read %v ago", ring.Generation, rotator.ReadAge(now).Round(time.Millisecond))
+	if rotator.PublishOnly() {
+		return fmt.Sprintf("%d keys published; %s", len(rotator.View().KeySet()), known), nil
+	}
+	signs, err := rotator.Signer(now)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s signs; %s", signs.Key.KeyID(), known), nil
+}
+
+func (m *managed) checkRotation() (string, error) {
+	rotator := m.rotator.Load()
+	if rotator == nil {
+		return "", errors.New("the ring has not been read yet")
+	}
+	if failure := rotator.Failure(); failure != "" {
+		return "", errors.New(failure)
+	}
+	ring := rotator.View().Ring()
+	standby := ring.Standby(ring.At(time.Now()))
+	if standby == nil || standby.SignFrom.IsZero() {
+		return "", errors.New("the next hand-over is not planned yet")
+	}
+	return fmt.Sprintf("%s signs from %s", standby.KeyID, formatTime(standby.SignFrom)), nil
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"oidc-provider/config"
+	"oidc-provider/web"
+)
+
+// A reloader brings changes of the configuration file, and of its directory of
+// issuers, to the fleet.
+type reloader struct {
+	file    string
+	log     *slog.Logger
+	apply   func([]config.Issuer)
+	dir     *config.Dir
+	running *config.Config // what the process was started with
+
+	data, next []byte // of the file, as it was read last, and as it may have become
+
+	err      error                  // what is wrong with the file
+	problems atomic.Pointer[string] // with everything, "" if nothing
+}
+
+// newReloader begins with cfg, which was made of data.
+func newReloader(file string, data []byte, cfg *config.Config, log *slog.Logger) *reloader {
+	r := &reloader{file: file, log: log, running: cfg, dir: config.NewDir(cfg), data: data}
+	r.problems.Store(new(string))
+	return r
+}
+
+// first brings the issuers that are there at the start.
+func (r *reloader) first() {
+	r.dir.Scan(time.Now(), true)
+	r.bring()
+}
+
+// look is how often a change is looked for.
+const look = 100 * time.Millisecond
+
+// run looks for changes until ctx is done. SIGHUP makes it look at once.
+func (r *reloader) run(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		force := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			r.log.Info("reading the configuration again, since SIGHUP asked for it")
+			force = true
+		case <-tick.C:
+		}
+		// A file that is just being written may make sense half-way: it must
+		// stay the same from one look to the next.
+		changed := (force || n%2 == 0) && r.read(force)
+		if r.dir.Scan(time.Now(), force) || changed || force {
+			r.bring()
+		}
+	}
+}
+
+// read reads the file if it has changed, and keeps what was before if it cannot
+// be used.
+func (r *reloader) read(force bool) (changed bool) {
+	before := r.err
+	data, err := config.Read(r.file)
+	if err == nil {
+		settled := force || bytes.Equal(data, r.next)
+		r.next = data
+		if !settled || bytes.Equal(data, r.data) && !force {
+			return false
+		}
+		var cfg *config.Config
+		if cfg, err = config.Parse(r.file, data); err == nil {
+			r.dir.Reparent(cfg)
+			if fields := needRestart(r.running, cfg); len(fields) > 0 {
+				err = fmt.Errorf("%s: a change of %s needs a restart", r.file, strings.Join(fields, ", "))
+			}
+			changed = true
+		}
+	}
+	r.data, r.err = data, err // a file that was away is new when it is back
+	return changed || fmt.Sprint(before) != fmt.Sprint(err)
+}
+
+// needRestart are the fields, besides issuers, that differ.
+func needRestart(a, b *config.Config) (fields []string) {
+	x, y := reflect.ValueOf(*a), reflect.ValueOf(*b)
+	for i := range x.NumField() {
+		name, _, _ := strings.Cut(x.Type().Field(i).Tag.Get("yaml"), ",")
+		// The defaults of issuers have gone into them.
+		if slices.Contains([]string{"issuers", "issuersDir", "jwksMaxAge", "discoveryMaxAge"}, name) {
+			continue
+		}
+		if !reflect.DeepEqual(x.Field(i).Interface(), y.Field(i).Interface()) {
+			fields = append(fields, name)
+		}
+	}
+	return fields
+}
+
+// bring hands the issuers on, and tells what is wrong with the others.
+func (r *reloader) bring() {
+	issuers, problems := r.dir.Issuers()
+	if r.err != nil {
+		problems = append([]error{r.err}, problems...)
+	}
+	text := ""
+	if err := errors.Join(problems...); err != nil {
+		text = err.Error()
+	}
+	if before := *r.problems.Swap(&text); before != text {
+		if text != "" {
+			r.log.Error("a part of the configuration cannot be used; what was in force goes on", "err", text)
+		} else {
+			r.log.Info("all of the configuration can be used again")
+		}
+	}
+	r.apply(issuers)
+}
+
+// check is for /readyz: what is wrong with the configuration stops nobody who
+// is served already.
+func (r *reloader) check() web.Check {
+	return web.Check{Name: "configuration", Advisory: true, Run: func() (string, error) {
+		if text := *r.problems.Load(); text != "" {
+			return "", errors.New(strings.ReplaceAll(text, "\n", "; "))
+		}
+		return r.file + " is in force", nil
+	}}
+}
+
+func (r *reloader) metric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "oidc_provider_configuration_failing",
+		Help: "1 while a part of the configuration cannot be used.",
+	}, func() float64 {
+		if *r.problems.Load() != "" {
+			return 1
+		}
+		return 0
+	})
+}

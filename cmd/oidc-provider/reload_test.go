@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// configured starts a server with a configuration file, whose address lines it
+// adds, and waits until it is ready.
+func configured(t testing.TB, files map[string]string) *process {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "oidc-provider")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := &process{t: t, dir: dir}
+	for _, addr := range []*string{&p.addr, &p.adminAddr} {
+		if *addr, err = freeAddress(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range files {
+		p.write(name, text)
+	}
+	p.run("serve", "--config", "config.yaml")
+	return p
+}
+
+// write puts a file into p's directory in one step.
+func (p *process) write(name, text string) {
+	p.t.Helper()
+	path := filepath.Join(p.dir, name)
+	if name == "config.yaml" {
+		text = fmt.Sprintf("listen: %s\nadminListen: %s\nshutdownDelay: 0s\n", p.addr, p.adminAddr) + text
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func testKey(t testing.TB, name string) string {
+	t.Helper()
+	data, err := os.ReadFile("../../testdata/keys/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// pair are the two documents of an issuer, fetched one after the other.
+type pair struct {
+	issuer     string
+	algorithms []string // of the configuration
+	keys       []string // the algorithms of the key set
+}
+
+// fetchPair fetches the key set between two looks at the configuration. ok is
+// false if the documents changed meanwhile.
+func fetchPair(client *http.Client, base string) (p pair, ok bool, err error) {
+	type metadata struct {
+		Issuer     string   `json:"issuer"`
+		Algorithms []string `json:"id_token_signing_alg_values_supported"`
+	}
+	fetch := func(path string, into any) error {
+		resp, err := client.Get(base + path)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", path, resp.Status)
+		}
+		data, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(data, into)
+	}
+	var before, after metadata
+	var set jose.JSONWebKeySet
+	for _, err := range []error{
+		fetch("/.well-known/openid-configuration", &before), fetch("/openid/v1/jwks", &set), fetch("/.well-known/openid-configuration", &after),
+	} {
+		if err != nil {
+			return p, false, err
+		}
+	}
+	p = pair{issuer: before.Issuer, algorithms: before.Algorithms}
+	for _, k := range set.Keys {
+		p.keys = append(p.keys, k.Algorithm)
+	}
+	slices.Sort(p.keys)
+	p.keys = slices.Compact(p.keys)
+	return p, slices.Equal(before.Algorithms, after.Algorithms), nil
+}
+
+// TestReloadUnderLoad changes everything about the issuers while relying parties
+// ask for them: no request fails, and the two documents always fit together.
+func TestReloadUnderLoad(t *testing.T) {
+	stable := "issuers:\n- {issuer: 'https://oidc.test/stable', files: {paths: [rsa.pem]}}\n"
+	changing := func(files string) string {
+		return stable + "- {issuer: 'https://oidc.test/changing', " + files + "}\n"
+	}
+	p := configured(t, map[string]string{
+		"config.yaml": changing("files: {paths: [rsa.pem]}"),
+		"rsa.pem":     testKey(t, "rsa-public.pem"),
+		"ec.pem":      testKey(t, "ec-prime256v1-public.pem"),
+		"both.pem":    testKey(t, "rsa-public.pem") + testKey(t, "ec-prime256v1-public.pem"),
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	var whole atomic.Int64
+	var flickering atomic.Bool // documents may change to and fro within one pair
+	seen := sync.Map{}
+	for n := range 8 {
+		readers.Go(func() {
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: n%4 == 3}, Timeout: patience}
+			defer client.CloseIdleConnections()
+			for i := 0; ctx.Err() == nil; i++ {
+				name := []string{"stable", "changing"}[i%2]
+				pair, ok, err := fetchPair(client, "http://"+p.addr+"/"+name)
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+					return
+				}
+				if !ok {
+					continue
+				}
+				if pair.issuer != "https://oidc.test/"+name || !slices.Equal(pair.algorithms, pair.keys) && !flickering.Load() {
+					t.Errorf("%s: a half-changed pair %+v", name, pair)
+					return
+				}
+				whole.Add(1)
+				seen.Store(name+strings.Join(pair.keys, ","), true)
+			}
+		})
+	}
+	shows := func(want string) {
+		p.eventually(want+" is shown", func() bool { _, ok := seen.Load(want); return ok || t.Failed() })
+	}
+	shows("changingRS256")
+	for _, change := range []struct{ config, shows string }{
+		{changing("files: {paths: [ec.pem]}"), "changingES256"},
+		{changing("managed: {store: ring, create: true, peers: [none], policy: {algorithm: ES384}}"), "changingES384"},
+		{changing("files: {paths: [both.pem]}, jwksMaxAge: 1m"), "changingES256,RS256"},
+		{changing("files: {paths: [rsa.pem]}") + "- {issuer: 'https://oidc.test/more', files: {paths: [ec.pem]}}\n", "changingRS256"},
+	} {
+		seen.Delete(change.shows)
+		p.write("config.yaml", change.config)
+		shows(change.shows)
+	}
+	// SIGHUP again and again, while the file changes as fast as it can.
+	flickering.Store(true)
+	for n := range 40 {
+		p.write("config.yaml", changing([]string{"files: {paths: [ec.pem]}", "files: {paths: [rsa.pem]}"}[n%2]))
+		p.cmd.Process.Signal(syscall.SIGHUP)
+		time.Sleep(5 * time.Millisecond)
+	}
+	stop()
+	readers.Wait()
+	t.Logf("%d whole pairs", whole.Load())
+	p.mustAnswerAdmin()
+	p.stop()
+}
+
+func (p *process) mustAnswerAdmin() {
+	p.t.Helper()
+	if code := get("http://" + p.adminAddr + "/readyz"); code != http.StatusOK {
+		p.t.Errorf("/readyz answers %d\n%s", code, p.output())
+	}
+}
+
+func (p *process) readyz() string { return fetchBody("http://" + p.adminAddr + "/readyz?verbose") }
+
+// A configuration that cannot be used changes nothing, and is told; one whose
+// issuer has nothing to show yet leaves the old documents in place.
+func TestBrokenConfigurationKeepsTheOldOne(t *testing.T) {
+	good := "issuers:\n- {issuer: 'https://oidc.test', files: {paths: [a.pem]}}\n"
+	p := configured(t, map[string]string{"config.yaml": good, "a.pem": testKey(t, "rsa-public.pem")})
+	jwks := "http://" + p.addr + "/openid/v1/jwks"
+	before := fetchBody(jwks)
+	says := func(what string) {
+		t.Helper()
+		p.eventually(what, func() bool { return strings.Contains(p.readyz(), what) })
+		if got := fetchBody(jwks); got != before {
+			t.Errorf("%s: the documents have changed:\n%s", what, got)
+		}
+	}
+	p.write("config.yaml", "issuers:\n- {issuer: 'https://oidc.test', flies: {}}\n")
+	says("[!]configuration: config.yaml:5: issuers[0].flies: unknown field (hint: did you mean files?)")
+	p.write("config.yaml", "issuers: []\n")
+	says("issuers: none, and no issuersDir")
+	if err := os.Remove(filepath.Join(p.dir, "config.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	says("no such file")
+	p.write("config.yaml", good)
+	says("[+]configuration ok")
+
+	p.write("config.yaml", good+"readiness: all\nstateDir: elsewhere\n")
+	says("a change of readiness, stateDir needs a restart")
+	p.write("config.yaml", strings.Replace(good, "a.pem", "missing.pem", 1))
+	says("[!]change: the old configuration goes on, since the new one has nothing to show")
+	p.write("config.yaml", strings.Replace(good, "files: {paths: [a.pem]}", "managed: {store: empty}", 1))
+	says("holds no ring")
+	p.write("config.yaml", good)
+	p.eventually("all is well again", func() bool { return !strings.Contains(p.readyz(), "[!]") })
+	p.mustAnswerAdmin()
+	p.stop()
+	if n := strings.Count(p.output(), "level=ERROR"); n > 8 {
+		t.Errorf("%d errors are logged\n%s", n, p.output())
+	}
+}

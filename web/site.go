@@ -1,0 +1,112 @@
+package web
+
+import (
+	"sync/atomic"
+
+	"oidc-provider/discovery"
+)
+
+// A Site is the issuers that are served at one address, found by the host and
+// the path of a request. Ports do not count: the one that a relying party used
+// may be that of a proxy.
+type Site struct{ routes atomic.Pointer[routes] }
+
+// A Slot is the place of one issuer in a [Site]. It shows one [Documents] after
+// another, each as a whole.
+type Slot struct {
+	issuer discovery.Issuer
+	docs   atomic.Pointer[Documents]
+}
+
+// NewSlot is the slot of the issuer of docs, which it shows.
+func NewSlot(docs *Documents) *Slot {
+	s := &Slot{issuer: docs.cfg.Issuer}
+	s.docs.Store(docs)
+	return s
+}
+
+// Show replaces what is shown. docs must be of the same issuer.
+func (s *Slot) Show(docs *Documents) { s.docs.Store(docs) }
+
+// routes are immutable. Request paths are spelt out, so that nothing of a
+// request has to be taken apart.
+type routes struct {
+	hosts map[string]map[string]route
+	// paths are for hosts that no issuer has: a port-forward, a probe by
+	// address. A path that several hosts have is not in it.
+	paths map[string]route
+}
+
+type route struct {
+	slot *Slot
+	kind kind
+}
+
+// NewSite serves slots.
+func NewSite(slots ...*Slot) *Site {
+	s := new(Site)
+	s.Set(slots)
+	return s
+}
+
+// Set replaces the issuers that are served, all at once. No two may have the
+// same host and path.
+func (s *Site) Set(slots []*Slot) {
+	r := &routes{hosts: make(map[string]map[string]route)}
+	for _, slot := range slots {
+		u := slot.issuer.URL()
+		host := discovery.Hostname(u.Host)
+		if r.hosts[host] == nil {
+			r.hosts[host] = make(map[string]route)
+		}
+		place := func(kind kind, paths []string) {
+			for _, path := range paths {
+				r.hosts[host][path] = route{slot, kind}
+			}
+		}
+		place(page, pagePaths(slot.issuer))
+		place(configuration, slot.issuer.ConfigurationPaths())
+		place(keySet, slot.issuer.JWKSPaths())
+	}
+	r.paths = unambiguous(r.hosts)
+	s.routes.Store(r)
+}
+
+// unambiguous are the paths that one host alone has.
+func unambiguous(hosts map[string]map[string]route) map[string]route {
+	if len(hosts) == 1 {
+		for _, paths := range hosts {
+			return paths
+		}
+	}
+	all := make(map[string]route)
+	for _, paths := range hosts {
+		for path, route := range paths {
+			if _, twice := all[path]; twice {
+				route.slot = nil
+			}
+			all[path] = route
+		}
+	}
+	for path, route := range all {
+		if route.slot == nil {
+			delete(all, path)
+		}
+	}
+	return all
+}
+
+// find returns the documents that this request is for, or nil, and which of
+// them.
+func (s *Site) find(host, path string) (*Documents, kind) {
+	r := s.routes.Load()
+	paths, known := r.hosts[discovery.Hostname(host)]
+	if !known {
+		paths = r.paths
+	}
+	found, ok := paths[path]
+	if !ok {
+		return nil, 0
+	}
+	return found.slot.docs.Load(), found.kind
+}
