@@ -15,6 +15,8 @@ var (
 	apiServerBinary string
 	etcdBinary      string
 	providerBinary  string
+	pebbleBinary    string
+	dnsBinary       string
 )
 
 func TestMain(m *testing.M) {
@@ -36,11 +38,19 @@ func buildAll() error {
 	apiServerBinary = filepath.Join(bin, "kube-apiserver")
 	etcdBinary = filepath.Join(bin, "etcd")
 	providerBinary = filepath.Join(bin, "oidc-provider")
+	pebbleBinary = filepath.Join(bin, "pebble")
+	dnsBinary = filepath.Join(bin, "pebble-challtestsrv")
 
 	if err := build("..", providerBinary, "./cmd/oidc-provider"); err != nil {
 		return err
 	}
 	if err := build(".", etcdBinary, "./etcd"); err != nil {
+		return err
+	}
+	if err := build(".", pebbleBinary, "github.com/letsencrypt/pebble/v2/cmd/pebble"); err != nil {
+		return err
+	}
+	if err := build(".", dnsBinary, "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv"); err != nil {
 		return err
 	}
 	return build(".", apiServerBinary, "./kube-apiserver")
