@@ -194,3 +194,46 @@ func TestDirIsLeftAlone(t *testing.T) {
 		t.Errorf("%v allocations a look", n)
 	}
 }
+
+// A change of the configuration reaches the issuers of the directory, also of a
+// file that cannot be used now.
+func TestDirUnderAnotherConfiguration(t *testing.T) {
+	w := newWorld(t)
+	w.write("a.yaml", issuer("a"))
+	w.write("b.yaml", issuer("b"))
+	w.expect("at the start", 0, "main a b", "")
+	w.write("b.yaml", "issuer: ]")
+	c, err := config.Parse(filepath.Join(filepath.Dir(w.at), "c.yaml"), []byte("issuersDir: d\njwksMaxAge: 2m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.dir.Reparent(c)
+	w.after(time.Second, false)
+	w.expect("with another configuration", time.Second, "a b", "b.yaml")
+	issuers, _ := w.dir.Issuers()
+	if got := time.Duration(issuers[0].JWKSMaxAge); got != 2*time.Minute {
+		t.Errorf("jwksMaxAge is %v, want that of the new configuration", got)
+	}
+	c.IssuersDir = t.TempDir()
+	w.dir.Reparent(c)
+	w.expect("another directory", time.Second, "", "")
+}
+
+// The clock of a file system may show the same time for two changes.
+func TestDirWithinOneTick(t *testing.T) {
+	w := newWorld(t)
+	w.write("a.yaml", issuer("a"))
+	tick := w.now
+	set := func() {
+		t.Helper()
+		if err := os.Chtimes(w.at, tick, tick); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set()
+	w.expect("the first", 0, "main a", "")
+	w.write("b.yaml", issuer("b"))
+	set()
+	w.after(300*time.Millisecond, false)
+	w.expect("a change with the same time", 300*time.Millisecond, "main a b", "")
+}

@@ -164,13 +164,21 @@ func NewACME(cfg ACMEConfig) (*ACME, error) {
 		Logger:                  logger,
 	})
 	a.issuer.TestCA = "" // Let's Encrypt would be asked through its staging environment after a failure
-	template.Issuers = []certmagic.Issuer{a.issuer}
+	template.Issuers = []certmagic.Issuer{orderer{a.issuer}}
 	a.config.Issuers = template.Issuers
 
 	template.Logger = zap.New(&zapToSlog{handler: cfg.Log.Handler(), highest: slog.LevelDebug})
 	a.handshakes = certmagic.New(a.cache, template)
 	return a, nil
 }
+
+// An orderer does not tell the authority which certificate an order replaces, as
+// certmagic does for issuers of the very type that is hidden in here. Whoever
+// did not give us that one, or gave it to the account that we had under another
+// email, refuses the order, and would be told again until the certificate has
+// expired, and after. When the authority wants renewals (RFC 9773) is still
+// asked for.
+type orderer struct{ *certmagic.ACMEIssuer }
 
 // complete fills in the defaults and refuses nonsense.
 func (cfg *ACMEConfig) complete() error {

@@ -85,6 +85,13 @@ func (p *process) start(extra ...string) {
 // run starts a server and waits until it is ready.
 func (p *process) run(args ...string) {
 	p.t.Helper()
+	p.launch(args...)
+	p.eventually("the server is ready", func() bool { return get("http://"+p.adminAddr+"/readyz") == http.StatusOK })
+}
+
+// launch starts a server.
+func (p *process) launch(args ...string) {
+	p.t.Helper()
 	p.cmd = p.command(args...)
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
@@ -92,7 +99,6 @@ func (p *process) run(args ...string) {
 	p.done = make(chan error, 1)
 	go func() { p.done <- p.cmd.Wait() }()
 	p.t.Cleanup(func() { p.cmd.Process.Kill() })
-	p.eventually("the server is ready", func() bool { return get("http://"+p.adminAddr+"/readyz") == http.StatusOK })
 }
 
 func (p *process) stop() {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +19,11 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	externaljwt "k8s.io/externaljwt/apis/v1"
+
+	"oidc-provider/config"
 )
 
 // configured starts a server with a configuration file, whose address lines it
@@ -230,5 +237,127 @@ func TestBrokenConfigurationKeepsTheOldOne(t *testing.T) {
 	p.stop()
 	if n := strings.Count(p.output(), "level=ERROR"); n > 8 {
 		t.Errorf("%d errors are logged\n%s", n, p.output())
+	}
+}
+
+// TestReloadKeepsTheSignerSocket has tokens signed while everything about an
+// issuer changes but its socket: on one connection, without a failure.
+func TestReloadKeepsTheSignerSocket(t *testing.T) {
+	issuer := func(more string) string {
+		return "issuers:\n- issuer: https://oidc.test\n  managed: {store: ring, create: true, peers: [none], signerSocket: s.sock, " + more + "}\n"
+	}
+	p := configured(t, map[string]string{"config.yaml": issuer("policy: {algorithm: ES256, maxTokenLifetime: 1h}")})
+	conn, err := grpc.NewClient("unix:"+filepath.Join(p.dir, "s.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := externaljwt.NewExternalJWTSignerClient(conn)
+	claims := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"iss":"https://oidc.test","exp":%d}`, time.Now().Add(30*time.Minute).Unix()))
+	ctx, stop := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	var signed atomic.Int64
+	for range 4 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := client.Sign(t.Context(), &externaljwt.SignJWTRequest{Claims: claims}); err != nil {
+					t.Errorf("Sign: %v", err)
+					return
+				}
+				signed.Add(1)
+			}
+		})
+	}
+	lifetime := func() int64 {
+		m, err := client.Metadata(t.Context(), &externaljwt.MetadataRequest{})
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		return m.GetMaxTokenExpirationSeconds()
+	}
+	for _, hours := range []int64{2, 3, 4} {
+		p.write("config.yaml", issuer(fmt.Sprintf("refreshHint: %ds, policy: {maxTokenLifetime: %dh}", hours, hours)))
+		p.eventually("the new policy is in force", func() bool { return lifetime() == 3600*hours || t.Failed() })
+		p.eventually("the new hint is given", func() bool {
+			keys, err := client.FetchKeys(t.Context(), &externaljwt.FetchKeysRequest{})
+			return err == nil && keys.GetRefreshHintSeconds() == hours
+		})
+	}
+	stop()
+	callers.Wait()
+	t.Logf("%d tokens", signed.Load())
+	if metrics := fetchBody("http://" + p.adminAddr + "/metrics"); !strings.Contains(metrics, `grpc_server_handled_total{grpc_code="OK",grpc_method="Sign",grpc_service="v1.ExternalJWTSigner",grpc_type="unary",issuer="https://oidc.test"}`) {
+		t.Errorf("the calls are not counted:\n%s", metrics)
+	}
+
+	// The socket goes with its issuer, and comes back with it.
+	p.write("config.yaml", "issuers:\n- {issuer: 'https://other.test', managed: {store: other, create: true, peers: [none]}}\n")
+	p.eventually("the socket is closed", func() bool { _, err := os.Stat(filepath.Join(p.dir, "s.sock")); return os.IsNotExist(err) })
+	p.write("config.yaml", issuer(""))
+	p.eventually("the socket is open again", func() bool {
+		_, err := client.Sign(t.Context(), &externaljwt.SignJWTRequest{Claims: claims})
+		return err == nil
+	})
+	p.stop()
+}
+
+// TestReloader looks at files by hand: one that is being written is left alone,
+// and one that was broken before a change of another stays what it was.
+func TestReloader(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	issuer := func(name string) string {
+		return fmt.Sprintf("{issuer: 'https://%s.test', files: {paths: [x]}}\n", name)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "d"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write("d/dir.yaml", issuer("dir"))
+	one := "issuersDir: d\nissuers:\n- " + issuer("one")
+	write("c.yaml", one)
+	cfg, err := config.Load(filepath.Join(dir, "c.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := ""
+	r := newReloader(filepath.Join(dir, "c.yaml"), []byte(one), cfg, slog.New(slog.DiscardHandler))
+	r.apply = func(issuers []config.Issuer) {
+		served = ""
+		for _, i := range issuers {
+			served += strings.TrimPrefix(strings.TrimSuffix(i.Issuer, ".test"), "https://") + " "
+		}
+	}
+	look := func(what string, changed bool, want string) {
+		t.Helper()
+		if got := r.read(false); got != changed {
+			t.Errorf("%s: changed is %v, want %v", what, got, changed)
+		}
+		r.dir.Scan(time.Now(), true)
+		if r.bring(); served != want {
+			t.Errorf("%s: %s is served, want %s", what, served, want)
+		}
+	}
+	r.first()
+	look("nothing has changed", false, "one dir ")
+	write("c.yaml", one+"- "+issuer("two"))
+	look("it may not be whole", false, "one dir ")
+	write("c.yaml", one+"- "+issuer("two")+"- "+issuer("three"))
+	look("it goes on changing", false, "one dir ")
+	look("it has settled", true, "one two three dir ")
+	look("nothing has changed", false, "one two three dir ")
+
+	write("d/dir.yaml", "issuer: ]")
+	look("a file is broken", false, "one two three dir ")
+	write("c.yaml", one)
+	r.read(false)
+	look("another changes then", true, "one dir ")
+	if text := *r.problems.Load(); !strings.Contains(text, "dir.yaml") {
+		t.Errorf("problems: %q", text)
 	}
 }

@@ -138,6 +138,9 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	}
 	if o.config != "" {
 		log.Info("serving", "config", o.config, "listen", s.public.Addr().String(), "admin", s.admin.Addr().String())
+		if o.logFormat == "text" {
+			welcomeAll(cmd, o.config, s)
+		}
 	}
 	return s.run(ctx)
 }

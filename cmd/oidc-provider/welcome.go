@@ -46,6 +46,22 @@ Serving the issuer %s
 `, program(), storeArguments(cmd.Flags()), program(), issuer)
 }
 
+// welcomeAll is welcome for a configuration file.
+func welcomeAll(cmd *cobra.Command, file string, s *server) {
+	scheme := "https"
+	if s.cfg.TLS == nil {
+		scheme = "http"
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), `
+Serving the issuers of %s
+
+  Documents   %s://%s, by the path of each issuer
+  Issuers     http://%s/readyz?verbose
+  What it is  %s config check %s
+
+`, file, scheme, s.public.Addr(), s.admin.Addr(), program(), quote(file))
+}
+
 // storeArguments are the flags that lead another command to the same store.
 func storeArguments(flags *pflag.FlagSet) (arguments string) {
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
