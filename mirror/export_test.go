@@ -1,13 +1,17 @@
 package mirror
 
-// FillDisk takes all places of those that read or write files.
-func FillDisk() (release func()) {
-	for range cap(disk) {
-		disk <- struct{}{}
+// FillDisk takes all places of those that read key files, and FillStates those
+// of the ones that write what they keep.
+func FillDisk() (release func())   { return fill(disk) }
+func FillStates() (release func()) { return fill(states) }
+
+func fill(places chan struct{}) (release func()) {
+	for range cap(places) {
+		places <- struct{}{}
 	}
 	return func() {
-		for range cap(disk) {
-			<-disk
+		for range cap(places) {
+			<-places
 		}
 	}
 }

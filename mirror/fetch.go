@@ -61,14 +61,18 @@ func (m *Mirror) fetch(parent context.Context) answer {
 	}
 }
 
-// disk bounds how many mirrors read or write files at once: each that waits for
-// a disk is a thread.
-var disk = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+// disk bounds how many mirrors read key files at once, and states how many read
+// or write what they keep: each that waits for a disk is a thread. Files that
+// hang must not keep other mirrors from keeping theirs.
+var (
+	disk   = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+	states = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+)
 
-func acquireDisk(ctx context.Context) (release func(), err error) {
+func acquire(ctx context.Context, places chan struct{}) (release func(), err error) {
 	select {
-	case disk <- struct{}{}:
-		return func() { <-disk }, nil
+	case places <- struct{}{}:
+		return func() { <-places }, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("waiting for other files to be read: %w (hint: is a file of some mirror on a network file system that is away?)", ctx.Err())
 	}

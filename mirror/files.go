@@ -64,7 +64,7 @@ func (f *Files) String() string { return "files " + strings.Join(f.patterns, ", 
 // Fetch implements [Source]. It reads nothing as long as the files look the
 // same.
 func (f *Files) Fetch(ctx context.Context) ([]jwks.PublicKey, []error, error) {
-	release, err := acquireDisk(ctx)
+	release, err := acquire(ctx, disk)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -55,6 +55,18 @@ type Config struct {
 	// which key a kid names is forgotten at the end of the process.
 	State string
 
+	// ReadOnly never writes State, for a program that looks on.
+	ReadOnly bool
+
+	// Quiet publishes nothing before Source has been heard, since something
+	// else is shown until then. Of State it takes no more than which key a
+	// kid has named.
+	Quiet bool
+
+	// After is the mirror that this one takes the place of, if there is one:
+	// which key a kid has named there counts here too.
+	After *Mirror
+
 	// Publish shows keys to the world. It is called again after an error. Nil
 	// shows them to nobody but the callers of [Mirror.Keys].
 	Publish func(keys []jwks.PublicKey) error
@@ -118,6 +130,7 @@ type Mirror struct {
 type view struct {
 	Status
 	keys []jwks.PublicKey
+	seen record // as far as others go by it
 }
 
 // New makes a mirror that shows what State holds, if that is good. It sends
@@ -130,6 +143,9 @@ func New(cfg Config) *Mirror {
 	v := new(view)
 	if err := m.recall(v); err != nil {
 		m.report(v, err)
+	}
+	if cfg.After != nil {
+		m.seen = m.seen.and(cfg.After.view.Load().seen)
 	}
 	m.view.Store(v)
 	return m
@@ -174,8 +190,9 @@ func (m *Mirror) Refresh(ctx context.Context) error {
 	if err == nil {
 		err = m.take(&v, a)
 	}
-	// First commit, then publish; but keys that cannot be kept are good ones.
-	err = errors.Join(err, m.save(ctx, &v, err == nil), m.publish(&v))
+	// Keys that cannot be kept are good ones, and a disk may hang.
+	heard := err == nil
+	err = errors.Join(err, m.publish(&v), m.save(ctx, &v, heard))
 	m.report(&v, err)
 	m.view.Store(&v)
 	return err
@@ -256,7 +273,9 @@ func (m *Mirror) publish(v *view) error {
 			return fmt.Errorf("publishing the keys: %w", err)
 		}
 	}
-	v.keys, v.Keys = m.keys, len(m.keys)
+	v.keys, v.Keys, v.seen = m.keys, len(m.keys), m.seen
+	published := *v // which goes on changing
+	m.view.Store(&published)
 	return nil
 }
 

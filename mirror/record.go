@@ -59,6 +59,17 @@ func (r record) with(keys []jwks.PublicKey) record {
 	return next
 }
 
+// and is r after all of other.
+func (r record) and(other record) record {
+	later := make(map[string]bool, len(other))
+	for _, s := range other {
+		later[s.KeyID] = true
+	}
+	all := slices.DeleteFunc(slices.Clone(r), func(s seenKey) bool { return later[s.KeyID] })
+	all = append(all, other...)
+	return all[max(len(all)-maxSeen, 0):]
+}
+
 // same reports whether a and b are the same key under the same kid.
 func same(a, b jwks.PublicKey) bool {
 	return a.KeyID() == b.KeyID() && bytes.Equal(a.PKIX(), b.PKIX())

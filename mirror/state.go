@@ -20,6 +20,9 @@ const stateKind = "oidc-provider-mirror/v1"
 // maxState is far above what a key set and a record can grow to.
 const maxState = 16 << 20
 
+// stateTimeout bounds what a mirror waits for others before it writes.
+const stateTimeout = time.Second
+
 // touchEvery is how often the file notes that the source was heard.
 const touchEvery = time.Minute
 
@@ -58,7 +61,11 @@ func (m *Mirror) recall(v *view) error {
 		m.state.unreadable = fmt.Errorf("%w (hint: it is left as it is, and nothing is kept meanwhile: move it away, or mend it and restart)", err)
 		return m.state.unreadable
 	}
-	m.keys, m.seen = doc.keys, doc.Known
+	m.seen = doc.Known
+	if m.cfg.Quiet {
+		return nil
+	}
+	m.keys = doc.keys
 	v.Fetched, v.Changed, v.Recalled = doc.Fetched, doc.Changed, true
 	m.cfg.Log.Info("the key set of an earlier run is published until the source is heard", m.attrs("keys", len(m.keys), "fetched", v.Fetched)...)
 	return m.publish(v)
@@ -69,12 +76,15 @@ func (m *Mirror) recall(v *view) error {
 func (m *Mirror) save(ctx context.Context, v *view, heard bool) error {
 	s := &m.state
 	due := heard && time.Since(s.touched) >= touchEvery
-	if s.path == "" || !s.stale && !due && s.unreadable == nil {
+	if s.path == "" || m.cfg.ReadOnly || !s.stale && !due && s.unreadable == nil {
 		return nil
 	}
-	release, err := acquireDisk(ctx)
+	m.awaitBefore()
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	release, err := acquire(ctx, states)
 	if err != nil {
-		return err
+		return fmt.Errorf("writing the state: %w", err)
 	}
 	defer release()
 	if s.unreadable != nil {
@@ -97,6 +107,22 @@ func (m *Mirror) save(ctx context.Context, v *view, heard bool) error {
 	}
 	s.stale, s.touched = false, v.Fetched
 	return nil
+}
+
+// awaitBefore lets the mirror that this one has taken the place of, which has
+// been told to stop, finish what it is writing.
+func (m *Mirror) awaitBefore() {
+	before := m.cfg.After
+	m.cfg.After = nil
+	if before == nil || before.cfg.State != m.cfg.State {
+		return
+	}
+	for end := time.Now().Add(stateTimeout); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if before.mu.TryLock() {
+			before.mu.Unlock()
+			return
+		}
+	}
 }
 
 // writeState replaces the file, unless that has become somebody else's.
