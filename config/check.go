@@ -151,7 +151,7 @@ func checkInterval(p *problems, prefix string, d Duration) {
 	}
 }
 
-// claims are the issuers and signer sockets that are taken already.
+// claims are the places, signer sockets and stores that are taken already.
 type claims map[string]string
 
 // claim refuses an issuer that would answer the requests of another, or sign
@@ -171,6 +171,13 @@ func (c claims) claim(i *Issuer) error {
 			return fmt.Errorf("signerSocket %s is that of issuer %s already", i.Managed.SignerSocket, other)
 		}
 		c[socket] = i.Issuer
+	}
+	if i.Managed != nil {
+		store := "store " + i.Managed.Store
+		if other, taken := c[store]; taken {
+			return fmt.Errorf("store %s is that of issuer %s already: a ring belongs to one issuer", i.Managed.Store, other)
+		}
+		c[store] = i.Issuer
 	}
 	c[place] = i.Issuer
 	return nil

@@ -28,12 +28,20 @@ type Config struct {
 	// TLS makes Listen speak https. Without it a proxy in front must.
 	TLS *TLS `yaml:"tls,omitempty"`
 
+	// AnyHost finds issuers by their path alone if no issuer has the host that
+	// was asked for: for a proxy that does not pass the host on. Without it
+	// that is so for requests to localhost or to an IP address only, since who
+	// asks for an issuer that is not here, or not any more, must not get the
+	// keys of another.
+	AnyHost bool `yaml:"anyHost,omitempty"`
+
 	// Readiness says when /readyz is well in a process with several issuers:
 	// "any" (default) while at least one of them can be served, so that a
 	// broken one takes no other out of a load balancer, or "all". With
 	// managed issuers on several servers "all" is the safe choice: it takes a
-	// server out that has lost sight of a ring. /readyz?issuer=URL asks for
-	// one issuer alone.
+	// server out that has lost sight of a ring. So does a file of IssuersDir
+	// that has never been fit to use. /readyz?issuer=URL asks for one issuer
+	// alone.
 	Readiness string `yaml:"readiness,omitempty"`
 
 	// JWKSMaxAge and DiscoveryMaxAge are how long relying parties may cache
@@ -60,7 +68,8 @@ type Config struct {
 	// IssuersDir is a directory of more issuers: in each file with the ending
 	// .yaml, .yml or .json one of the form that stands in Issuers, or several
 	// as YAML documents. It is watched: files come and go while the process
-	// runs.
+	// runs, but the last one only with SIGHUP, since a directory that is empty
+	// all of a sudden is mostly one that is not mounted.
 	IssuersDir string `yaml:"issuersDir,omitempty"`
 }
 
@@ -136,7 +145,8 @@ type Issuer struct {
 // flags of `serve` with the same names are explained there.
 type Managed struct {
 	// Store is where the ring is: a directory, etcd://HOST:2379,…/PREFIX or
-	// secret:NAMESPACE/NAME. Must be set.
+	// secret:NAMESPACE/NAME. Must be set. An issuer that is published already
+	// moves only to a ring that knows the keys which are.
 	Store string `yaml:"store"`
 
 	// Create makes new keys if the store is empty. Without it that is an

@@ -41,6 +41,12 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestEmptyDocuments(t *testing.T) {
+	if _, err := parse("---\n---\nissuersDir: d\n---\n"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNoShutdownDelay(t *testing.T) {
 	if c, err := parse("shutdownDelay: 0s\nissuersDir: d"); err != nil || c.ShutdownDelay != 0 {
 		t.Errorf("%+v, %v", c, err)
@@ -119,6 +125,10 @@ func TestProblems(t *testing.T) {
 		{"listen: [a]", `:1: cannot unmarshal`},
 		{"jwksMaxAge: 300", `:1: jwksMaxAge: "300": not a duration like 24h or 90s`},
 		{"tls: yes", `:1: tls: want fields, like certFile: …`},
+		{"tls:\nissuersDir: d", `:1: tls: it is empty \(hint: leave it out, fill it, or write {} for all defaults\)`},
+		{"issuers:\n- issuer: https://a.test\n  apiserver:\n", `:3: issuers\[0\].apiserver: it is empty`},
+		{"issuers:\n- issuer: https://a.test\n  managed: {store: x, policy: &p {schedule: '@weekly'}, etcd: *p}", `:3: issuers\[0\].managed.etcd.schedule: unknown field`},
+		{"issuers:\n- {issuer: 'https://a.test', managed: {store: s}}\n- {issuer: 'https://b.test', managed: {store: s}}", `:3: issuers\[1\]: store /etc/x/s is that of issuer https://a.test already`},
 		{"issuers: {}", `:1: issuers: want a list`},
 		{"issuers: [x]", `:1: issuers\[0\]: want fields, like issuer: …`},
 		{"listen: ':8080'", `:1: issuers: none, and no issuersDir`},

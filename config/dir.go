@@ -38,7 +38,7 @@ type Dir struct {
 	changed time.Time // of the directory itself
 	scanned time.Time
 	took    time.Duration
-	settled bool // no file was waiting to be read
+	settled bool // no file was waiting to be read, or to be believed gone
 	err     error
 }
 
@@ -48,7 +48,8 @@ type issuerFile struct {
 	issuers []Issuer
 	err     error
 
-	// A stamp that is not settled yet, and since when it has been seen.
+	// A stamp that is not settled yet, and since when it has been seen; or
+	// since when the file has been missing.
 	next  stamp
 	since time.Time
 }
@@ -73,8 +74,12 @@ func NewDir(c *Config) *Dir {
 // Reparent makes c the configuration that the directory belongs to. Its files
 // are read again with the next Scan, as if they had changed.
 func (d *Dir) Reparent(c *Config) {
-	if c.IssuersDir != d.path {
+	switch c.IssuersDir {
+	case d.path:
+	case "":
 		*d = *NewDir(c)
+	default: // what there was goes on until the other one can be read
+		d.path, d.took = c.IssuersDir, 0
 	}
 	d.parent, d.scanned = c, time.Time{}
 	for _, f := range d.files {
@@ -125,6 +130,7 @@ func (d *Dir) scan(now time.Time, force bool) (changed bool, err error) {
 	there := make(map[string]bool)
 	var read []string
 	d.settled = true
+	atOnce := force || d.took == 0
 	for _, entry := range entries {
 		name := entry.Name()
 		if !isIssuerFile(name) {
@@ -136,7 +142,7 @@ func (d *Dir) scan(now time.Time, force bool) (changed bool, err error) {
 			f = new(issuerFile)
 			d.files[name] = f
 		}
-		if f.due(filepath.Join(d.path, name), now, force || d.took == 0) {
+		if f.due(filepath.Join(d.path, name), now, atOnce) {
 			read = append(read, name)
 		}
 		d.settled = d.settled && f.since.IsZero()
@@ -144,10 +150,14 @@ func (d *Dir) scan(now time.Time, force bool) (changed bool, err error) {
 	if len(there) == 0 && len(d.files) > 0 && !force {
 		return false, errors.New("it has no issuer file any more; the issuers that it had go on (hint: if that is meant, send SIGHUP or restart)")
 	}
-	for name := range d.files {
-		if !there[name] {
+	for name, f := range d.files {
+		switch {
+		case there[name]:
+		case f.gone(now, atOnce):
 			delete(d.files, name)
 			changed = true
+		default:
+			d.settled = false
 		}
 	}
 	d.read(read)
@@ -183,6 +193,15 @@ func (f *issuerFile) due(path string, now time.Time, atOnce bool) bool {
 	return true
 }
 
+// gone reports whether the file has been missing for long enough: it may be
+// written anew.
+func (f *issuerFile) gone(now time.Time, atOnce bool) bool {
+	if f.next.info != nil || f.since.IsZero() {
+		f.next, f.since = stamp{}, now
+	}
+	return atOnce || now.Sub(f.since) >= settle
+}
+
 // read reads files, many at a time.
 func (d *Dir) read(names []string) {
 	var g errgroup.Group
@@ -203,6 +222,20 @@ func (d *Dir) read(names []string) {
 		})
 	}
 	g.Wait()
+}
+
+// Lost reports whether something is configured of which nothing is served, and
+// not even what it was before.
+func (d *Dir) Lost() bool {
+	if d.err != nil && len(d.files) == 0 {
+		return true
+	}
+	for _, f := range d.files {
+		if f.err != nil && f.issuers == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Issuers are all that are to be served, those of the configuration first, and

@@ -101,7 +101,15 @@ func TestDirFollowsItsFiles(t *testing.T) {
 	if err := os.Remove(filepath.Join(w.at, "a.json")); err != nil {
 		t.Fatal(err)
 	}
-	w.expect("a file that is gone", 100*time.Millisecond, "main b c1 c2 e", "")
+	w.expect("a file that is gone, or is being replaced", 100*time.Millisecond, "main a b c1 c2 e", "")
+	w.write("a.json", `{"issuer": "https://a.test", "apiserver": {}}`)
+	w.expect("it was being replaced", 200*time.Millisecond, "main a b c1 c2 e", "")
+	w.expect("it was being replaced", 300*time.Millisecond, "main a b c1 c2 e", "")
+	if err := os.Remove(filepath.Join(w.at, "a.json")); err != nil {
+		t.Fatal(err)
+	}
+	w.after(100*time.Millisecond, false)
+	w.expect("a file that is gone", 300*time.Millisecond, "main b c1 c2 e", "")
 }
 
 func TestDirKeepsWhatMadeSense(t *testing.T) {
@@ -133,6 +141,7 @@ func TestDirKeepsWhatMadeSense(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	w.after(time.Second, false)
 	w.expect("removed", time.Second, "main a b", "")
 	if err := os.Rename(w.at, w.at+".away"); err != nil {
 		t.Fatal(err)
@@ -214,9 +223,21 @@ func TestDirUnderAnotherConfiguration(t *testing.T) {
 	if got := time.Duration(issuers[0].JWKSMaxAge); got != 2*time.Minute {
 		t.Errorf("jwksMaxAge is %v, want that of the new configuration", got)
 	}
-	c.IssuersDir = t.TempDir()
+	for _, wrong := range []struct{ dir, problem string }{{w.at + "d", "no such file"}, {t.TempDir(), "no issuer file any more"}} {
+		c.IssuersDir = wrong.dir
+		w.dir.Reparent(c)
+		w.expect("another directory", time.Second, "a b", wrong.problem)
+	}
+	if w.dir.Lost() {
+		t.Error("nothing is lost")
+	}
+	w.at = c.IssuersDir
+	w.write("c.yaml", issuer("c"))
+	w.after(time.Second, false)
+	w.expect("another directory", time.Second, "c", "")
+	c.IssuersDir = ""
 	w.dir.Reparent(c)
-	w.expect("another directory", time.Second, "", "")
+	w.expect("none", time.Second, "", "")
 }
 
 // The clock of a file system may show the same time for two changes.
@@ -236,4 +257,25 @@ func TestDirWithinOneTick(t *testing.T) {
 	set()
 	w.after(300*time.Millisecond, false)
 	w.expect("a change with the same time", 300*time.Millisecond, "main a b", "")
+}
+
+// What was never fit to use is lost; what was once is not.
+func TestDirLost(t *testing.T) {
+	w := newWorld(t)
+	lost := func(what string, want bool) {
+		t.Helper()
+		w.after(time.Second, false)
+		w.after(time.Second, false)
+		if w.dir.Lost() != want {
+			t.Errorf("%s: lost is %v, want %v", what, !want, want)
+		}
+	}
+	w.write("a.yaml", issuer("a"))
+	lost("all is well", false)
+	w.write("b.yaml", "issuer: ]")
+	lost("a file that never made sense", true)
+	w.write("b.yaml", issuer("b"))
+	lost("mended", false)
+	w.write("b.yaml", "issuer: ]")
+	lost("a file that made sense", false)
 }

@@ -117,7 +117,10 @@ func decodeAll[T any](name string, data []byte) ([]doc[T], error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s", name, located(err.Error()))
 		}
-		d := doc[T]{new(T), &problems{file: name, lines: make(map[string]int), aliases: make(map[*yaml.Node]bool)}}
+		if content := node.Content; len(content) == 1 && content[0].Tag == "!!null" {
+			continue // as templates leave between two ---
+		}
+		d := doc[T]{new(T), &problems{file: name, lines: make(map[string]int), aliases: make(map[aliased]bool)}}
 		d.problems.walk(&node, reflect.TypeFor[T](), "")
 		if len(d.problems.found) == 0 {
 			if err := node.Decode(d.value); err != nil {
@@ -133,8 +136,14 @@ func decodeAll[T any](name string, data []byte) ([]doc[T], error) {
 type problems struct {
 	file    string
 	lines   map[string]int
-	aliases map[*yaml.Node]bool // that were walked
+	aliases map[aliased]bool // that were walked
 	found   []problem
+}
+
+// aliased is a node that was walked as a type.
+type aliased struct {
+	node *yaml.Node
+	as   reflect.Type
 }
 
 type problem struct {
@@ -203,8 +212,8 @@ func (p *problems) walk(n *yaml.Node, t reflect.Type, path string) {
 		p.walk(n.Content[0], t, path)
 		return
 	case yaml.AliasNode:
-		if !p.aliases[n.Alias] { // it may contain itself
-			p.aliases[n.Alias] = true
+		if as := (aliased{n.Alias, t}); !p.aliases[as] { // it may contain itself
+			p.aliases[as] = true
 			p.walk(n.Alias, t, path)
 		}
 		return
@@ -222,7 +231,9 @@ func (p *problems) walk(n *yaml.Node, t reflect.Type, path string) {
 		}
 	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
 		p.walkFields(n, t, path)
-	case t.Kind() == reflect.Struct && n.Tag != "!!null":
+	case t.Kind() == reflect.Struct && n.Tag == "!!null":
+		p.add(path, "it is empty (hint: leave it out, fill it, or write {} for all defaults)")
+	case t.Kind() == reflect.Struct:
 		p.add(path, "want fields, like %s: …", fieldNames(t)[0])
 	case t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
 		for i, item := range n.Content {

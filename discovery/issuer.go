@@ -65,8 +65,14 @@ func checkIssuer(raw string) (*url.URL, error) {
 		return nil, errors.New("http is for loopback hosts only (hint: use https)")
 	case u.Scheme != "https" && u.Scheme != "http":
 		return nil, fmt.Errorf("scheme %q (hint: use https)", u.Scheme)
+	case strings.Contains("."+strings.TrimSuffix(u.Hostname(), ".")+".", ".."):
+		return nil, fmt.Errorf("host %q has an empty label", u.Hostname())
 	case strings.Contains(u.Path, WellKnown):
 		return nil, fmt.Errorf("this is the address of a discovery document (hint: leave %s out)", WellKnown)
+	case strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), JWKSPath):
+		return nil, fmt.Errorf("this is the address of a key set (hint: leave %s out)", JWKSPath)
+	case strings.Contains(u.Path, "//"):
+		return nil, errors.New("the path must not have //: some clients make / of it")
 	}
 	for _, segment := range strings.Split(u.Path, "/") {
 		if segment == "." || segment == ".." {

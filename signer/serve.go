@@ -2,6 +2,7 @@ package signer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,14 +28,18 @@ const streamWorkers = 4
 const maxRequest = 1 << 20
 
 // Serve answers on l until ctx is done, lets the calls under way finish, and
-// closes l. Counts and latencies of calls go to metrics.
+// closes l. Counts and latencies of calls go to metrics, and on from where an
+// earlier server has left them there.
 func (s *Server) Serve(ctx context.Context, l net.Listener, metrics prometheus.Registerer, log *slog.Logger) error {
 	counts := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 		grpcprom.WithHistogramBuckets([]float64{.0001, .0005, .001, .0025, .005, .01, .025, .1, 1})))
-	if err := metrics.Register(counts); err != nil {
+	var before prometheus.AlreadyRegisteredError
+	switch err := metrics.Register(counts); {
+	case errors.As(err, &before):
+		counts = before.ExistingCollector.(*grpcprom.ServerMetrics)
+	case err != nil:
 		return fmt.Errorf("signer metrics: %w", err)
 	}
-	defer metrics.Unregister(counts)
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.NumStreamWorkers(streamWorkers), grpc.ChainUnaryInterceptor(
 		counts.UnaryServerInterceptor(),
 		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandler(func(p any) error {

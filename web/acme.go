@@ -14,6 +14,7 @@ import (
 	"net/mail"
 	"net/url"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -135,7 +136,7 @@ func NewACME(cfg ACMEConfig) (*ACME, error) {
 	if slices.Contains(cfg.Challenges, challengeHTTP) {
 		ports = append(ports, "80")
 	}
-	a.hint = "the authority must reach this server on port " + strings.Join(ports, " or ") + " of the name, and the server " + cfg.Directory
+	a.hint = "to prove that the name is ours the authority must reach this server on port " + strings.Join(ports, " or ") + " of the name, and the server " + cfg.Directory
 
 	logger := zap.New(&zapToSlog{handler: cfg.Log.Handler(), highest: slog.LevelError})
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{
@@ -242,7 +243,8 @@ func makePrivate(dir string) error {
 	if err != nil {
 		return err
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+	// Windows knows no modes.
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
 		return fmt.Errorf("%s has mode %04o, so that others could reach the private keys (hint: run `chmod 700 %s`)", dir, mode, dir)
 	}
 	return nil

@@ -220,7 +220,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		f.expect("after an attempt", "oidc.example.com has none yet: ", false)
 		f.expect("after an attempt", "connection refused", false)
-		f.expect("after an attempt", "(hint: the authority must reach this server on port 443", false)
+		f.expect("after an attempt", "(hint: to prove that the name is ours the authority must reach this server on port 443", false)
 		if cert := f.serves("oidc.example.com"); cert != nil {
 			t.Errorf("a certificate of %q from nowhere", cert.DNSNames)
 		}

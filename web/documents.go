@@ -8,6 +8,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +21,12 @@ import (
 // Documents are what an issuer shows to the world: the provider metadata, the
 // key set and a page for people. It is a [rotation.Publisher].
 type Documents struct {
-	cfg     DocumentsConfig
 	current atomic.Pointer[rendered] // nil until something is published
+
+	mu    sync.Mutex // held by whoever renders
+	cfg   DocumentsConfig
+	keys  []jwks.PublicKey // those in current
+	limit time.Duration
 }
 
 // rendered is the documents of one moment.
@@ -70,11 +76,38 @@ func (d *Documents) Publish(_ context.Context, v *rotation.View) error {
 
 // Show is Publish for keys that are not planned here: nobody knows how long
 // they are published before they sign.
-func (d *Documents) Show(keys []jwks.PublicKey) error {
-	return d.show(keys, max(d.cfg.JWKSMaxAge, d.cfg.DiscoveryMaxAge))
-}
+func (d *Documents) Show(keys []jwks.PublicKey) error { return d.show(keys, math.MaxInt64) }
 
 func (d *Documents) show(keys []jwks.PublicKey, limit time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.render(keys, limit)
+}
+
+// SetMaxAge changes how long the documents may be cached, from now on: see
+// [DocumentsConfig].
+func (d *Documents) SetMaxAge(jwks, discovery time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cfg.JWKSMaxAge, d.cfg.DiscoveryMaxAge = jwks, discovery
+	if d.keys == nil {
+		return nil
+	}
+	return d.render(d.keys, d.limit)
+}
+
+// KeyIDs are the kids in the key set that is shown.
+func (d *Documents) KeyIDs() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	kids := make([]string, len(d.keys))
+	for i, k := range d.keys {
+		kids[i] = k.KeyID()
+	}
+	return kids
+}
+
+func (d *Documents) render(keys []jwks.PublicKey, limit time.Duration) error {
 	algorithms := make([]string, len(keys))
 	for i, k := range keys {
 		algorithms[i] = string(k.Algorithm())
@@ -96,8 +129,12 @@ func (d *Documents) show(keys []jwks.PublicKey, limit time.Duration) error {
 		keySet:        newDocument(jwks.ContentType, min(d.cfg.JWKSMaxAge, limit), set),
 		page:          newDocument("text/html; charset=utf-8", time.Minute, html),
 	})
+	d.keys, d.limit = keys, limit
 	return nil
 }
+
+// Issuer is whose documents these are.
+func (d *Documents) Issuer() discovery.Issuer { return d.cfg.Issuer }
 
 // Published reports whether there is something to show.
 func (d *Documents) Published() bool { return d.current.Load() != nil }

@@ -50,7 +50,12 @@ func newDocuments(t testing.TB, issuer string, p rotation.Policy) *web.Documents
 	return docs
 }
 
-func newSite(docs *web.Documents) *web.Site { return web.NewSite(web.NewSlot(docs)) }
+// newSite has one issuer, which is found under any host.
+func newSite(docs *web.Documents) *web.Site {
+	site := web.NewSite(web.NewSlot(docs))
+	site.AnyHost = true
+	return site
+}
 
 func newPublic(t testing.TB, issuer string) (http.Handler, *prometheus.Registry) {
 	t.Helper()

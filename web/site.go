@@ -1,6 +1,8 @@
 package web
 
 import (
+	"net/netip"
+	"strings"
 	"sync/atomic"
 
 	"oidc-provider/discovery"
@@ -9,7 +11,16 @@ import (
 // A Site is the issuers that are served at one address, found by the host and
 // the path of a request. Ports do not count: the one that a relying party used
 // may be that of a proxy.
-type Site struct{ routes atomic.Pointer[routes] }
+type Site struct {
+	// AnyHost finds issuers by their path alone if no issuer has the host that
+	// was asked for, for a proxy that does not pass the host on. Without it
+	// that is for requests to localhost or to an IP address only: who asks for
+	// an issuer that is not here, or not any more, must not get the keys of
+	// another one.
+	AnyHost bool
+
+	routes atomic.Pointer[routes]
+}
 
 // A Slot is the place of one issuer in a [Site]. It shows one [Documents] after
 // another, each as a whole.
@@ -20,7 +31,7 @@ type Slot struct {
 
 // NewSlot is the slot of the issuer of docs, which it shows.
 func NewSlot(docs *Documents) *Slot {
-	s := &Slot{issuer: docs.cfg.Issuer}
+	s := &Slot{issuer: docs.Issuer()}
 	s.docs.Store(docs)
 	return s
 }
@@ -32,8 +43,8 @@ func (s *Slot) Show(docs *Documents) { s.docs.Store(docs) }
 // request has to be taken apart.
 type routes struct {
 	hosts map[string]map[string]route
-	// paths are for hosts that no issuer has: a port-forward, a probe by
-	// address. A path that several hosts have is not in it.
+	// paths are for hosts that no issuer has. A path that several hosts have is
+	// not in it.
 	paths map[string]route
 }
 
@@ -100,8 +111,9 @@ func unambiguous(hosts map[string]map[string]route) map[string]route {
 // them.
 func (s *Site) find(host, path string) (*Documents, kind) {
 	r := s.routes.Load()
-	paths, known := r.hosts[discovery.Hostname(host)]
-	if !known {
+	host = discovery.Hostname(host)
+	paths, known := r.hosts[host]
+	if !known && (s.AnyHost || !isName(host)) {
 		paths = r.paths
 	}
 	found, ok := paths[path]
@@ -109,4 +121,14 @@ func (s *Site) find(host, path string) (*Documents, kind) {
 		return nil, 0
 	}
 	return found.slot.docs.Load(), found.kind
+}
+
+// isName reports whether host can be that of an issuer in the world, rather
+// than the address of this process.
+func isName(host string) bool {
+	if host == "" || host == "localhost" {
+		return false
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err != nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,9 +58,13 @@ func TestIssuersAreToldApart(t *testing.T) {
 		{"b.test:443", "/c/3" + configuration, "https://b.test/c/3"},
 		{"[::1]", "/six" + configuration, "https://[::1]/six"},
 		{"[::1]:8080", "/six" + configuration, "https://[::1]/six"},
-		// What one host has is found under a name that nobody has.
+		// What one host has is found under an address.
 		{"10.0.0.1:8080", configuration, "https://a.test"},
 		{"localhost", "/c/3" + configuration, "https://b.test/c/3"},
+		{"[::2]:8080", "/c/3" + configuration, "https://b.test/c/3"},
+		// Under a name it is not: that may be one of an issuer that is gone.
+		{"c.test", configuration, ""},
+		{"c.test:8080", "/c/3" + configuration, ""},
 		// What two have is not, nor what another host has.
 		{"10.0.0.1:8080", "/c/1" + configuration, ""},
 		{"b.test", configuration, ""},
@@ -75,11 +80,15 @@ func TestIssuersAreToldApart(t *testing.T) {
 	}
 
 	site.Set(slots[1:2])
-	if status, issuer := getFrom(h, "elsewhere", "/c/1"+configuration); issuer != "https://a.test/c/1" {
-		t.Errorf("one issuer alone: %d for %q", status, issuer)
-	}
 	if status, _ := getFrom(h, "a.test", configuration); status != 404 {
 		t.Errorf("an issuer that is gone: %d", status)
+	}
+	if status, _ := getFrom(h, "b.test", "/c/1"+configuration); status != 404 {
+		t.Errorf("an issuer whose host is gone: %d", status)
+	}
+	site.AnyHost = true
+	if status, issuer := getFrom(h, "proxy", "/c/1"+configuration); issuer != "https://a.test/c/1" {
+		t.Errorf("any host: %d for %q", status, issuer)
 	}
 }
 
@@ -120,7 +129,9 @@ func TestNoHalfChange(t *testing.T) {
 		return docs
 	}
 	slot := web.NewSlot(show("ES256", web.NewDocuments(web.DocumentsConfig{Issuer: issuer})))
-	h := web.Public(web.NewSite(slot), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	site := web.NewSite(slot)
+	site.AnyHost = true
+	h := web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	var readers sync.WaitGroup
 	for range 4 {
@@ -150,4 +161,22 @@ func TestNoHalfChange(t *testing.T) {
 	}
 	stop()
 	readers.Wait()
+}
+
+func TestMaxAgeChanges(t *testing.T) {
+	docs := newDocuments(t, "https://a.test", rotation.Policy{PublishAhead: rotation.Duration(time.Hour), ClockSkew: rotation.Duration(10 * time.Minute)})
+	h := web.Public(newSite(docs), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	before := body(t, do(t, h, http.MethodGet, keySet))
+	if err := docs.SetMaxAge(time.Minute, 2*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	// The second is bounded by the policy, as before.
+	for path, want := range map[string]string{keySet: "60", configuration: "1200"} {
+		if got := do(t, h, http.MethodGet, path).Header.Get("Cache-Control"); got != "public, max-age="+want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	if after := body(t, do(t, h, http.MethodGet, keySet)); after != before {
+		t.Errorf("the key set has changed to %s", after)
+	}
 }

@@ -196,7 +196,7 @@ func configWarnings(ctx context.Context, cfg *config.Config, issuers []config.Is
 			}
 			place, err := storeOf(cfg.Managed).open()
 			if err == nil {
-				(&managed{place: &place}).close()
+				place.close()
 			}
 			add(prefix, err)
 		case cfg.APIServer != nil:

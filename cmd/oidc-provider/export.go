@@ -5,21 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
 	"path"
 	"slices"
-	"sync"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"oidc-provider/config"
 	"oidc-provider/discovery"
+	"oidc-provider/mirror"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )
@@ -56,10 +56,9 @@ the publish-ahead of a ring: servers hand over without waiting for files.`,
 			if file != "" && cmd.Flags().Changed("store") {
 				return errors.New("--config and --store exclude each other")
 			}
-			log := slog.New(slog.DiscardHandler) // what matters is in the table
 			var results []exported
 			if file == "" {
-				results = []exported{exportRing(cmd.Context(), &store, out)}
+				results = []exported{exportRing(cmd.Context(), &store, "", out)}
 			} else {
 				cfg, issuers, err := loadAll(file)
 				if cfg == nil {
@@ -68,7 +67,7 @@ the publish-ahead of a ring: servers hand over without waiting for files.`,
 				if err != nil {
 					warn(cmd, "%v", err)
 				}
-				results = exportAll(cmd.Context(), cfg, issuers, out, log)
+				results = exportAll(cmd.Context(), cfg, issuers, out)
 			}
 			return printExported(cmd, results, output.json())
 		},
@@ -92,37 +91,60 @@ type exported struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// exportRing writes the documents of the ring in a store, whosever it is.
-func exportRing(ctx context.Context, flags *storeFlags, out string) exported {
-	store, err := flags.openStore()
-	var ring *rotation.Ring
+// exportRing writes the documents of the ring in a store, which must be that of
+// issuer unless that is "".
+func exportRing(ctx context.Context, flags *storeFlags, issuer, out string) exported {
+	ring, err := readRing(ctx, flags)
+	if err == nil && issuer != "" {
+		err = ring.CheckIssuer(issuer)
+	}
+	if err != nil {
+		return exported{Issuer: orElse(issuer, flags.spec), Error: err.Error()}
+	}
+	docs, err := newExport(ring.Issuer)
 	if err == nil {
-		ring, err = rotation.Read(ctx, store)
+		err = docs.Publish(ctx, rotation.NewView(ring))
 	}
-	if err != nil {
-		return exported{Issuer: flags.spec, Error: err.Error()}
-	}
-	issuer, err := discovery.ParseIssuer(ring.Issuer)
 	if err != nil {
 		return exported{Issuer: ring.Issuer, Error: err.Error()}
 	}
-	docs := web.NewDocuments(web.DocumentsConfig{Issuer: issuer})
-	if err := docs.Publish(ctx, rotation.NewView(ring)); err != nil {
-		return exported{Issuer: ring.Issuer, Error: err.Error()}
+	return writeDocuments(docs, out, nil)
+}
+
+func readRing(ctx context.Context, flags *storeFlags) (*rotation.Ring, error) {
+	store, err := flags.openStore()
+	if err != nil {
+		return nil, err
 	}
-	return writeDocuments(issuer, docs, out, nil)
+	if c, ok := store.(io.Closer); ok {
+		defer c.Close()
+	}
+	return rotation.Read(ctx, store)
+}
+
+// newExport makes the documents of issuer, with nothing to show yet.
+func newExport(issuer string) (*web.Documents, error) {
+	parsed, err := discovery.ParseIssuer(issuer)
+	if err != nil {
+		return nil, err
+	}
+	return web.NewDocuments(web.DocumentsConfig{Issuer: parsed}), nil
 }
 
 // exportWorkers is how many issuers are asked at a time.
 const exportWorkers = 16
 
-func exportAll(ctx context.Context, cfg *config.Config, issuers []config.Issuer, out string, log *slog.Logger) []exported {
+func exportAll(ctx context.Context, cfg *config.Config, issuers []config.Issuer, out string) []exported {
 	results := make([]exported, len(issuers))
 	var g errgroup.Group
 	g.SetLimit(exportWorkers)
 	for i := range issuers {
 		g.Go(func() error {
-			results[i] = exportIssuer(ctx, cfg, &issuers[i], out, log)
+			if m := issuers[i].Managed; m != nil {
+				results[i] = exportRing(ctx, storeOf(m), issuers[i].Issuer, out)
+			} else {
+				results[i] = exportMirror(ctx, &issuers[i], cfg.StateDir, out)
+			}
 			return nil
 		})
 	}
@@ -130,29 +152,25 @@ func exportAll(ctx context.Context, cfg *config.Config, issuers []config.Issuer,
 	return results
 }
 
-func exportIssuer(ctx context.Context, cfg *config.Config, i *config.Issuer, out string, log *slog.Logger) exported {
-	if i.Managed != nil {
-		e := exportRing(ctx, storeOf(i.Managed), out)
-		if e.Issuer != i.Issuer && e.Error == "" {
-			e.Error = fmt.Sprintf("the ring belongs to issuer %q (hint: the files of that were written)", e.Issuer)
-		}
-		e.Issuer = i.Issuer
-		return e
-	}
-	issuer, err := discovery.ParseIssuer(i.Issuer)
+// exportMirror asks the source of an issuer, or goes by what a server has kept
+// of it.
+func exportMirror(ctx context.Context, i *config.Issuer, stateDir, out string) exported {
+	docs, err := newExport(i.Issuer)
 	if err != nil {
 		return exported{Issuer: i.Issuer, Error: err.Error()}
 	}
-	docs := web.NewDocuments(web.DocumentsConfig{Issuer: issuer})
-	m, err := newMirrored(i, issuer, docs, cfg.StateDir, log)
+	c, err := mirrorConfig(i, stateDir)
 	if err != nil {
 		return exported{Issuer: i.Issuer, Error: err.Error()}
 	}
-	return writeDocuments(issuer, docs, out, m.Refresh(ctx))
+	// What matters comes back; and the state is the server's to write.
+	c.Publish, c.Log, c.ReadOnly = docs.Show, slog.New(slog.DiscardHandler), true
+	return writeDocuments(docs, out, mirror.New(c).Refresh(ctx))
 }
 
 // writeDocuments writes what docs show. stale is why that is not the newest.
-func writeDocuments(issuer discovery.Issuer, docs *web.Documents, out string, stale error) exported {
+func writeDocuments(docs *web.Documents, out string, stale error) exported {
+	issuer := docs.Issuer()
 	e := exported{Issuer: issuer.String(), Written: []string{}, Unchanged: []string{}}
 	files := docs.Files()
 	switch {
@@ -168,29 +186,23 @@ func writeDocuments(issuer discovery.Issuer, docs *web.Documents, out string, st
 	return e
 }
 
-// makeOut is held by whoever makes directories, which may be the same.
-var makeOut sync.Mutex
-
 func (e *exported) write(issuer discovery.Issuer, files map[string][]byte, out string) error {
-	u := issuer.URL()
-	dir := path.Join(out, discovery.Hostname(u.Host))
-	makeOut.Lock()
-	err := os.MkdirAll(dir, 0o755)
-	makeOut.Unlock()
-	if err != nil {
+	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(dir) // whatever an issuer's path may be
+	root, err := os.OpenRoot(out) // whatever an issuer's host and path may be
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	u := issuer.URL()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		changed, err := replaceFile(root, path.Join(".", name), files[name])
+		name, data := path.Join(discovery.Hostname(u.Host), name), files[name]
+		changed, err := replaceFile(root, name, data)
 		if err != nil {
 			return err
 		}
-		if name = path.Join(dir, name); changed {
+		if name = path.Join(out, name); changed {
 			e.Written = append(e.Written, name)
 		} else {
 			e.Unchanged = append(e.Unchanged, name)
@@ -201,6 +213,10 @@ func (e *exported) write(issuer discovery.Issuer, files map[string][]byte, out s
 
 // replaceFile makes data the content of name in one step, unless it is already.
 func replaceFile(root *os.Root, name string, data []byte) (changed bool, err error) {
+	temporary := name + ".new"
+	if err := root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was killed
+		return false, err
+	}
 	old, err := root.ReadFile(name)
 	if err == nil && bytes.Equal(old, data) {
 		return false, nil
@@ -211,7 +227,6 @@ func replaceFile(root *os.Root, name string, data []byte) (changed bool, err err
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return false, err
 	}
-	temporary := fmt.Sprintf("%s.%d.new", name, time.Now().UnixNano())
 	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return false, err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -60,6 +61,14 @@ func (s *storeFlags) open() (place, error) {
 
 // openStore is open for somebody who needs no private key.
 func (s *storeFlags) openStore() (rotation.Store, error) { return store.Open(s.spec, s.via) }
+
+// close lets go of connections. What they could still fail at is over.
+func (p place) close() {
+	if c, ok := p.Store.(io.Closer); ok {
+		c.Close()
+	}
+	p.sealer.Close()
+}
 
 func (p place) read(ctx context.Context) (*rotation.Ring, error) { return rotation.Read(ctx, p.Store) }
 

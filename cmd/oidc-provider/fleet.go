@@ -128,7 +128,7 @@ func (f *fleet) apply(issuers []config.Issuer) {
 func (f *fleet) newIssuer(cfg config.Issuer) *issuer {
 	i := new(issuer)
 	i.url, _ = discovery.ParseIssuer(cfg.Issuer) // config has checked it
-	k := f.newKeeper(i, cfg)
+	k := f.newKeeper(i, cfg, nil)
 	i.slot = web.NewSlot(k.docs)
 	i.current.Store(k)
 	return i
@@ -140,16 +140,22 @@ func (f *fleet) change(i *issuer, cfg config.Issuer) bool {
 	switch {
 	case next != nil && reflect.DeepEqual(next.cfg, cfg), next == nil && reflect.DeepEqual(current.cfg, cfg):
 		return false
+	case next == nil && onlyMaxAge(current.cfg, cfg):
+		current.cfg = cfg
+		if err := current.docs.SetMaxAge(time.Duration(cfg.JWKSMaxAge), time.Duration(cfg.DiscoveryMaxAge)); err != nil {
+			f.log.Error("max-age cannot be changed", "issuer", cfg.Issuer, "err", err)
+		}
+		return true
 	case reflect.DeepEqual(current.cfg, cfg): // it went back to what it was
 		i.next.Store(nil)
 	case !current.docs.Published(): // there is nothing to go on with
-		k := f.newKeeper(i, cfg)
+		k := f.newKeeper(i, cfg, nil)
 		i.slot.Show(k.docs)
 		i.current.Store(k)
 		i.next.Store(nil)
 		current.stop()
 	default:
-		i.next.Store(f.newKeeper(i, cfg))
+		i.next.Store(f.newKeeper(i, cfg, current))
 	}
 	if next != nil {
 		next.stop()
@@ -157,7 +163,16 @@ func (f *fleet) change(i *issuer, cfg config.Issuer) bool {
 	return true
 }
 
-func (f *fleet) newKeeper(i *issuer, cfg config.Issuer) *keeper {
+// onlyMaxAge reports whether a and b differ in nothing that needs another
+// source.
+func onlyMaxAge(a, b config.Issuer) bool {
+	a.JWKSMaxAge, a.DiscoveryMaxAge = b.JWKSMaxAge, b.DiscoveryMaxAge
+	return reflect.DeepEqual(a, b)
+}
+
+// newKeeper is what keeps i under cfg; before is what shows i until then, if
+// anything does.
+func (f *fleet) newKeeper(i *issuer, cfg config.Issuer, before *keeper) *keeper {
 	k := &keeper{cfg: cfg, docs: web.NewDocuments(web.DocumentsConfig{
 		Issuer: i.url, JWKSMaxAge: time.Duration(cfg.JWKSMaxAge), DiscoveryMaxAge: time.Duration(cfg.DiscoveryMaxAge),
 	})}
@@ -166,14 +181,18 @@ func (f *fleet) newKeeper(i *issuer, cfg config.Issuer) *keeper {
 		if !f.once {
 			log = log.With("issuer", cfg.Issuer)
 		}
-		k.source = &managed{
+		m := &managed{
 			cfg: cfg.Managed, issuer: i.url, docs: k.docs, sockets: f.sockets, log: log, once: f.once, opened: f.opened,
 			maxAge: max(time.Duration(cfg.JWKSMaxAge), time.Duration(cfg.DiscoveryMaxAge)),
 		}
+		if before != nil {
+			m.shows = before.docs.KeyIDs
+		}
+		k.source = m
 		return k
 	}
 	var err error
-	if k.source, err = newMirrored(&k.cfg, i.url, k.docs, f.stateDir, f.log); err != nil {
+	if k.source, err = newMirrored(&cfg, k.docs, f.stateDir, before, f.log); err != nil {
 		f.log.Error("an issuer cannot be served", "issuer", cfg.Issuer, "err", err)
 		k.source = broken{err}
 	}
@@ -217,6 +236,11 @@ func (f *fleet) shown(i *issuer, k *keeper) {
 	i.current.Store(k)
 	i.next.Store(nil)
 	before.stop()
+	now := k.docs.KeyIDs()
+	gone := slices.DeleteFunc(before.docs.KeyIDs(), func(kid string) bool { return slices.Contains(now, kid) })
+	if len(gone) > 0 {
+		f.log.Warn("keys are not published any more since the configuration has changed: tokens by them will be rejected", "issuer", i.url.String(), "kids", gone)
+	}
 }
 
 // settle waits until every issuer has something to show, or says why not: who
@@ -269,25 +293,33 @@ func (f *fleet) checks(url, readiness string) []web.Check {
 		return all[0].checks("")
 	}
 	var checks []web.Check
-	ready := 0
+	ready, hidden := 0, 0
 	for _, i := range all {
-		fine := true
+		served, fine := true, true
 		own := i.checks(" " + i.url.String())
 		for n, check := range own {
 			detail, err := check.Run()
-			if fine = fine && err == nil; err != nil && !check.Advisory {
-				ready--
-			}
+			served = served && (err == nil || check.Advisory)
+			fine = fine && err == nil
 			own[n].Advisory = true // what all together mean is said below
 			own[n].Run = func() (string, error) { return detail, err }
 		}
-		ready++
-		if (len(all) <= listed || !fine) && len(checks) < 4*listed {
+		if served {
+			ready++
+		}
+		switch {
+		case fine && len(all) > listed:
+		case len(checks) < 3*listed:
 			checks = append(checks, own...)
+		default:
+			hidden++
 		}
 	}
 	return append(checks, web.Check{Name: "issuers", Run: func() (string, error) {
 		said := fmt.Sprintf("%d of %d can be served, and %q must", ready, len(all), readiness)
+		if hidden > 0 {
+			said += fmt.Sprintf("; %d that are not well are not listed", hidden)
+		}
 		if ready == 0 || ready < len(all) && readiness == "all" {
 			return "", errors.New(said)
 		}

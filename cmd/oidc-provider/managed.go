@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -29,13 +28,20 @@ type managed struct {
 	sockets *sockets
 	log     *slog.Logger
 
+	// shows are the kids that the issuer shows under the configuration before:
+	// the ring must know them. Nil if there was none.
+	shows func() []string
+
 	// once makes everything but a store that is away final. Otherwise it is
 	// tried again, since somebody may mend it.
 	once bool
 	// opened is told of the ring, and whether its keys were made just now.
 	opened func(ring *rotation.Ring, made bool)
 
-	place   *place                           // nil until it was opened; for run alone
+	// For run alone, nil until they are open.
+	place  *place
+	socket *socket
+
 	rotator atomic.Pointer[rotation.Rotator] // nil until the ring was read
 	waiting atomic.Pointer[string]           // why it was not
 }
@@ -51,23 +57,9 @@ const (
 // should change no key.
 func (m *managed) run(ctx context.Context, shown func()) error {
 	defer m.close()
-	var socket *socket
-	if m.cfg.SignerSocket != "" {
-		defer func() { m.sockets.release(socket) }()
-	}
 	after := retryOpen
 	for {
-		rotator, err := m.open(ctx, &socket)
-		if err == nil {
-			m.rotator.Store(rotator)
-			m.waiting.Store(nil)
-			if socket != nil {
-				socket.use(rotator, time.Duration(m.cfg.RefreshHint))
-			}
-			shown()
-			rotator.Run(ctx)
-			return nil
-		}
+		err := m.work(ctx, shown)
 		switch {
 		case ctx.Err() != nil:
 			return nil // what was cut short says nothing
@@ -94,27 +86,44 @@ func (m *managed) run(ctx context.Context, shown func()) error {
 	}
 }
 
-func (m *managed) close() {
-	if m.place == nil {
-		return
-	}
-	if c, ok := m.place.Store.(io.Closer); ok {
-		c.Close() // of what is only read from now on
-	}
-}
-
-func (m *managed) open(ctx context.Context, s **socket) (*rotation.Rotator, error) {
-	if *s == nil && m.cfg.SignerSocket != "" {
+// work opens the socket and the ring, and keeps that going until ctx is done or
+// the socket breaks.
+func (m *managed) work(ctx context.Context, shown func()) error {
+	if m.socket == nil && m.cfg.SignerSocket != "" {
 		var err error
-		if *s, err = m.sockets.acquire(ctx, m.cfg.SignerSocket, m.issuer.String()); err != nil {
-			return nil, err
+		if m.socket, err = m.sockets.acquire(ctx, m.cfg.SignerSocket, m.issuer.String()); err != nil {
+			return err
 		}
 	}
 	rotator, err := m.openRing(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", m.cfg.Store, err)
+		return fmt.Errorf("store %s: %w", m.cfg.Store, err)
 	}
-	return rotator, nil
+	m.rotator.Store(rotator)
+	m.waiting.Store(nil)
+	shown() // what signs next must be published first
+	if m.socket == nil {
+		rotator.Run(ctx)
+		return nil
+	}
+	m.socket.use(rotator, time.Duration(m.cfg.RefreshHint))
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	context.AfterFunc(m.socket.ctx, stop)
+	rotator.Run(ctx)
+	if broken := context.Cause(m.socket.ctx); broken != nil {
+		m.sockets.release(m.socket)
+		m.socket = nil
+		return broken
+	}
+	return nil
+}
+
+func (m *managed) close() {
+	m.sockets.release(m.socket)
+	if m.place != nil {
+		m.place.close()
+	}
 }
 
 // openRing reads the ring, and makes it when it is this server's to make.
@@ -144,8 +153,11 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.checkShown(ring); err != nil {
+		return nil, err
+	}
 	if err := check(ring, seen, func(w string) { m.log.Warn(w) }); err != nil {
-		return nil, fmt.Errorf("%w; --peer none asks nobody", err)
+		return nil, fmt.Errorf("%w; %s asks nobody", err, m.say("--peer none", "peers: [none]"))
 	}
 	if made {
 		m.log.Info("made the first keys of the issuer", "store", m.cfg.Store)
@@ -172,6 +184,28 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	m.warnOfRing(place, ring)
 	m.opened(ring, made)
 	return rotator, nil
+}
+
+// checkShown refuses a ring that would take keys away which relying parties go
+// by: their tokens would end with the change.
+func (m *managed) checkShown(ring *rotation.Ring) error {
+	if m.shows == nil {
+		return nil
+	}
+	for _, kid := range m.shows() {
+		if !ring.Knows(kid) {
+			return fmt.Errorf("the ring does not know key %s, which is published for this issuer now: tokens by it would end (hint: `%s keys import` brings it in; if it is meant, remove the issuer first and add it with a second change)", kid, program())
+		}
+	}
+	return nil
+}
+
+// say is how something is called by those who type flags, or who write a file.
+func (m *managed) say(flag, field string) string {
+	if m.once {
+		return flag
+	}
+	return field
 }
 
 // storeOf says where the ring of a configured issuer is.
@@ -247,7 +281,7 @@ func (m *managed) checkSecret(ctx context.Context, place place) error {
 		}
 	}
 	if theirs == issuer {
-		return fmt.Errorf("the API server that keeps this Secret is one of issuer %s, for which this server signs: it could not start without its signer, nor the signer without it (hint: keep the ring in etcd, in files or in another cluster; --publish-only may read it from here)", theirs)
+		return fmt.Errorf("the API server that keeps this Secret is one of issuer %s, for which this server signs: it could not start without its signer, nor the signer without it (hint: keep the ring in etcd, in files or in another cluster; %s may read it from here)", theirs, m.say("--publish-only", "publishOnly"))
 	}
 	return nil
 }
@@ -263,8 +297,8 @@ func (m *managed) findRing(ctx context.Context, place place) (ring *rotation.Rin
 	case !errors.Is(err, rotation.ErrEmpty):
 		return nil, false, err
 	case m.cfg.PublishOnly:
-		return nil, false, fmt.Errorf("%w; --publish-only makes none", err)
-	case !m.cfg.Create:
+		return nil, false, fmt.Errorf("%w; %s makes none", err, m.say("--publish-only", "publishOnly"))
+	case !m.cfg.Create || m.shows != nil:
 		return nil, false, fmt.Errorf("it holds no ring, and none is made in a place that was named (hint: if it is really new, run `%s keys init --store %s --issuer %s`)",
 			program(), m.cfg.Store, m.issuer)
 	}
@@ -289,7 +323,7 @@ func (m *managed) bringPolicy(ctx context.Context, place place) error {
 		}
 		before, after = r.Policy, next.Policy
 		if lifetime := time.Duration(after.MaxTokenLifetime); signs && lifetime < signer.MinTokenLifetime {
-			refused = fmt.Errorf("max-token-lifetime is %v, and kube-apiserver wants at least %v from its signer (hint: add --max-token-lifetime %v)", lifetime, signer.MinTokenLifetime, signer.MinTokenLifetime)
+			refused = fmt.Errorf("max-token-lifetime is %v, and kube-apiserver wants at least %v from its signer (hint: %s %v)", lifetime, signer.MinTokenLifetime, m.say("add --max-token-lifetime", "maxTokenLifetime:"), signer.MinTokenLifetime)
 			return r, refused
 		}
 		return next, nil
@@ -340,12 +374,14 @@ func (m *managed) checks() []web.Check {
 }
 
 func (m *managed) checkKeys() (string, error) {
-	rotator := m.rotator.Load()
-	if rotator == nil {
-		if reason := m.waiting.Load(); reason != nil {
-			return "", errors.New("the ring has not been read yet: " + *reason)
-		}
+	rotator, reason := m.rotator.Load(), m.waiting.Load()
+	switch {
+	case rotator == nil && reason != nil:
+		return "", errors.New("the ring has not been read yet: " + *reason)
+	case rotator == nil:
 		return "", errors.New("the ring has not been read yet")
+	case reason != nil:
+		return "", errors.New(*reason)
 	}
 	now := time.Now()
 	if err := rotator.Ready(now); err != nil {

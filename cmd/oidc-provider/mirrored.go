@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"oidc-provider/config"
-	"oidc-provider/discovery"
 	"oidc-provider/jwks"
 	"oidc-provider/mirror"
 	"oidc-provider/web"
@@ -26,33 +25,45 @@ type mirrored struct {
 	shown func() // to be told of every publication, once this runs
 }
 
-func newMirrored(cfg *config.Issuer, issuer discovery.Issuer, docs *web.Documents, stateDir string, log *slog.Logger) (*mirrored, error) {
-	m := &mirrored{docs: docs}
-	c := mirror.Config{Issuer: issuer.String(), Publish: m.publish, Log: log}
-	var err error
-	switch {
-	case cfg.APIServer != nil:
-		c.Interval, c.State = time.Duration(cfg.APIServer.Interval), stateFile(stateDir, issuer)
-		m.from, err = mirror.NewAPIServer(cfg.APIServer.Kubeconfig, cfg.APIServer.Context, issuer.String())
-	case cfg.Files != nil:
-		// The files are the state.
-		c.Interval = time.Duration(cfg.Files.Interval)
-		m.from, err = mirror.NewFiles(cfg.Files.Paths)
-	case cfg.URL != nil:
-		c.Interval, c.State = time.Duration(cfg.URL.Interval), stateFile(stateDir, issuer)
-		m.from, err = mirror.NewURL(cfg.URL.JWKS, cfg.URL.CAFile)
-	}
+// newMirrored makes the source of cfg. before is what shows the issuer until
+// this one has heard something, nil if nothing does.
+func newMirrored(cfg *config.Issuer, docs *web.Documents, stateDir string, before *keeper, log *slog.Logger) (*mirrored, error) {
+	c, err := mirrorConfig(cfg, stateDir)
 	if err != nil {
 		return nil, err
 	}
-	c.Source = m.from
+	m := &mirrored{from: c.Source, docs: docs}
+	c.Publish, c.Log, c.Quiet = m.publish, log, before != nil
+	if before != nil {
+		if other, ok := before.source.(*mirrored); ok {
+			c.After = other.Mirror
+		}
+	}
 	m.Mirror = mirror.New(c)
 	return m, nil
 }
 
+// mirrorConfig says where the keys of a mirrored issuer come from, and where the
+// last good ones are kept.
+func mirrorConfig(cfg *config.Issuer, stateDir string) (c mirror.Config, err error) {
+	c.Issuer = cfg.Issuer
+	switch {
+	case cfg.APIServer != nil:
+		c.Interval, c.State = time.Duration(cfg.APIServer.Interval), stateFile(stateDir, cfg.Issuer)
+		c.Source, err = mirror.NewAPIServer(cfg.APIServer.Kubeconfig, cfg.APIServer.Context, cfg.Issuer)
+	case cfg.Files != nil:
+		c.Interval = time.Duration(cfg.Files.Interval) // the files are the state
+		c.Source, err = mirror.NewFiles(cfg.Files.Paths)
+	case cfg.URL != nil:
+		c.Interval, c.State = time.Duration(cfg.URL.Interval), stateFile(stateDir, cfg.Issuer)
+		c.Source, err = mirror.NewURL(cfg.URL.JWKS, cfg.URL.CAFile)
+	}
+	return c, err
+}
+
 // stateFile is where the last good key set of issuer is kept.
-func stateFile(dir string, issuer discovery.Issuer) string {
-	sum := sha256.Sum256([]byte(issuer.String()))
+func stateFile(dir, issuer string) string {
+	sum := sha256.Sum256([]byte(issuer))
 	return filepath.Join(dir, hex.EncodeToString(sum[:16])+".json")
 }
 
@@ -69,9 +80,7 @@ func (m *mirrored) publish(keys []jwks.PublicKey) error {
 
 // run implements [source].
 func (m *mirrored) run(ctx context.Context, shown func()) error {
-	if m.shown = shown; m.Keys() != nil {
-		shown()
-	}
+	m.shown = shown
 	m.Run(ctx)
 	return nil
 }

@@ -30,10 +30,12 @@ type reloader struct {
 	dir     *config.Dir
 	running *config.Config // what the process was started with
 
-	data, next []byte // of the file, as it was read last, and as it may have become
+	data, next []byte    // of the file, as it was read last, and as it may have become
+	since      time.Time // when next was first seen
 
 	err      error                  // what is wrong with the file
 	problems atomic.Pointer[string] // with everything, "" if nothing
+	lost     atomic.Bool            // something is not served for it, nor what it was before
 }
 
 // newReloader begins with cfg, which was made of data.
@@ -49,8 +51,12 @@ func (r *reloader) first() {
 	r.bring()
 }
 
-// look is how often a change is looked for.
-const look = 100 * time.Millisecond
+// look is how often a change is looked for. The file must then stay as it is
+// for settle: one that is being written may make sense half-way.
+const (
+	look   = 100 * time.Millisecond
+	settle = 500 * time.Millisecond
+)
 
 // run looks for changes until ctx is done. SIGHUP makes it look at once.
 func (r *reloader) run(ctx context.Context) {
@@ -69,9 +75,7 @@ func (r *reloader) run(ctx context.Context) {
 			force = true
 		case <-tick.C:
 		}
-		// A file that is just being written may make sense half-way: it must
-		// stay the same from one look to the next.
-		changed := (force || n%2 == 0) && r.read(force)
+		changed := (force || n%2 == 0) && r.read(time.Now(), force)
 		if r.dir.Scan(time.Now(), force) || changed || force {
 			r.bring()
 		}
@@ -80,12 +84,14 @@ func (r *reloader) run(ctx context.Context) {
 
 // read reads the file if it has changed, and keeps what was before if it cannot
 // be used.
-func (r *reloader) read(force bool) (changed bool) {
+func (r *reloader) read(now time.Time, force bool) (changed bool) {
 	before := r.err
 	data, err := config.Read(r.file)
 	if err == nil {
-		settled := force || bytes.Equal(data, r.next)
-		r.next = data
+		if !bytes.Equal(data, r.next) {
+			r.next, r.since = data, now
+		}
+		settled := force || now.Sub(r.since) >= settle
 		if !settled || bytes.Equal(data, r.data) && !force {
 			return false
 		}
@@ -135,13 +141,15 @@ func (r *reloader) bring() {
 			r.log.Info("all of the configuration can be used again")
 		}
 	}
+	r.lost.Store(r.dir.Lost())
 	r.apply(issuers)
 }
 
 // check is for /readyz: what is wrong with the configuration stops nobody who
-// is served already.
-func (r *reloader) check() web.Check {
-	return web.Check{Name: "configuration", Advisory: true, Run: func() (string, error) {
+// is served already. If all issuers must be ready, so must those be that are not
+// even known.
+func (r *reloader) check(all bool) web.Check {
+	return web.Check{Name: "configuration", Advisory: !all || !r.lost.Load(), Run: func() (string, error) {
 		if text := *r.problems.Load(); text != "" {
 			return "", errors.New(strings.ReplaceAll(text, "\n", "; "))
 		}

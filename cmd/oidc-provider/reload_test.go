@@ -125,6 +125,7 @@ func fetchPair(client *http.Client, base string) (p pair, ok bool, err error) {
 // TestReloadUnderLoad changes everything about the issuers while relying parties
 // ask for them: no request fails, and the two documents always fit together.
 func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
 	stable := "issuers:\n- {issuer: 'https://oidc.test/stable', files: {paths: [rsa.pem]}}\n"
 	changing := func(files string) string {
 		return stable + "- {issuer: 'https://oidc.test/changing', " + files + "}\n"
@@ -134,7 +135,9 @@ func TestReloadUnderLoad(t *testing.T) {
 		"rsa.pem":     testKey(t, "rsa-public.pem"),
 		"ec.pem":      testKey(t, "ec-prime256v1-public.pem"),
 		"both.pem":    testKey(t, "rsa-public.pem") + testKey(t, "ec-prime256v1-public.pem"),
+		"ec.key":      testKey(t, "ec-prime256v1.pem"),
 	})
+	p.must("keys", "import", "ec.key", "--store", "ring", "--issuer", "https://oidc.test/changing", "--algorithm", "ES384")
 	ctx, stop := context.WithCancel(t.Context())
 	var readers sync.WaitGroup
 	var whole atomic.Int64
@@ -169,7 +172,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	shows("changingRS256")
 	for _, change := range []struct{ config, shows string }{
 		{changing("files: {paths: [ec.pem]}"), "changingES256"},
-		{changing("managed: {store: ring, create: true, peers: [none], policy: {algorithm: ES384}}"), "changingES384"},
+		{changing("managed: {store: ring, peers: [none]}"), "changingES256,ES384"},
 		{changing("files: {paths: [both.pem]}, jwksMaxAge: 1m"), "changingES256,RS256"},
 		{changing("files: {paths: [rsa.pem]}") + "- {issuer: 'https://oidc.test/more', files: {paths: [ec.pem]}}\n", "changingRS256"},
 	} {
@@ -203,6 +206,7 @@ func (p *process) readyz() string { return fetchBody("http://" + p.adminAddr + "
 // A configuration that cannot be used changes nothing, and is told; one whose
 // issuer has nothing to show yet leaves the old documents in place.
 func TestBrokenConfigurationKeepsTheOldOne(t *testing.T) {
+	t.Parallel()
 	good := "issuers:\n- {issuer: 'https://oidc.test', files: {paths: [a.pem]}}\n"
 	p := configured(t, map[string]string{"config.yaml": good, "a.pem": testKey(t, "rsa-public.pem")})
 	jwks := "http://" + p.addr + "/openid/v1/jwks"
@@ -243,6 +247,7 @@ func TestBrokenConfigurationKeepsTheOldOne(t *testing.T) {
 // TestReloadKeepsTheSignerSocket has tokens signed while everything about an
 // issuer changes but its socket: on one connection, without a failure.
 func TestReloadKeepsTheSignerSocket(t *testing.T) {
+	t.Parallel()
 	issuer := func(more string) string {
 		return "issuers:\n- issuer: https://oidc.test\n  managed: {store: ring, create: true, peers: [none], signerSocket: s.sock, " + more + "}\n"
 	}
@@ -333,9 +338,11 @@ func TestReloader(t *testing.T) {
 			served += strings.TrimPrefix(strings.TrimSuffix(i.Issuer, ".test"), "https://") + " "
 		}
 	}
+	now := time.Now()
 	look := func(what string, changed bool, want string) {
 		t.Helper()
-		if got := r.read(false); got != changed {
+		now = now.Add(300 * time.Millisecond)
+		if got := r.read(now, false); got != changed {
 			t.Errorf("%s: changed is %v, want %v", what, got, changed)
 		}
 		r.dir.Scan(time.Now(), true)
@@ -349,15 +356,25 @@ func TestReloader(t *testing.T) {
 	look("it may not be whole", false, "one dir ")
 	write("c.yaml", one+"- "+issuer("two")+"- "+issuer("three"))
 	look("it goes on changing", false, "one dir ")
+	look("it may still do", false, "one dir ")
 	look("it has settled", true, "one two three dir ")
 	look("nothing has changed", false, "one two three dir ")
 
 	write("d/dir.yaml", "issuer: ]")
 	look("a file is broken", false, "one two three dir ")
 	write("c.yaml", one)
-	r.read(false)
+	r.read(now, false)
+	now = now.Add(300 * time.Millisecond)
 	look("another changes then", true, "one dir ")
 	if text := *r.problems.Load(); !strings.Contains(text, "dir.yaml") {
 		t.Errorf("problems: %q", text)
+	}
+	if !r.check(true).Advisory {
+		t.Error("a file whose issuers go on keeps the server from being ready")
+	}
+	write("d/new.yaml", "issuer: ]")
+	look("a new file is broken", false, "one dir ")
+	if _, err := r.check(true).Run(); err == nil || r.check(true).Advisory || !r.check(false).Advisory {
+		t.Errorf("what is not served counts if all must be, and only then: %v", err)
 	}
 }

@@ -120,7 +120,7 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	s := &server{log: log, metrics: newMetrics()}
 	s.fleet = &fleet{
 		log: log, site: web.NewSite(), once: o.config == "",
-		sockets: &sockets{log: log, metrics: s.metrics, failed: func(err error) { s.fleet.failed(err) }},
+		sockets: &sockets{log: log, metrics: s.metrics},
 		opened:  func(*rotation.Ring, bool) {},
 	}
 	if o.config == "" {
@@ -151,9 +151,12 @@ func (o *serveOptions) fromFlags(cmd *cobra.Command, s *server) error {
 	if err != nil {
 		return err
 	}
-	if _, err := o.store.open(); err != nil {
+	place, err := o.store.open()
+	if err != nil {
 		return err
 	}
+	place.close()               // it is opened in its place once all else is well
+	s.fleet.site.AnyHost = true // there is but one issuer
 	m := &config.Managed{
 		Store: o.store.spec, Create: !cmd.Flags().Changed("store"), PublishOnly: o.publishOnly,
 		SignerSocket: o.signerSocket, RefreshHint: config.Duration(o.refreshHint), Policy: config.PolicyOf(policy),
@@ -206,7 +209,7 @@ func (o *serveOptions) fromFile(cmd *cobra.Command, s *server) error {
 	if s.cfg, err = config.Parse(o.config, data); err != nil {
 		return err
 	}
-	s.fleet.stateDir = s.cfg.StateDir
+	s.fleet.stateDir, s.fleet.site.AnyHost = s.cfg.StateDir, s.cfg.AnyHost
 	s.reload = newReloader(o.config, data, s.cfg, s.log)
 	s.reload.apply = s.apply
 	return nil
@@ -273,7 +276,7 @@ func tuneGC(issuers int) {
 	}
 	percent := 400
 	if issuers > 100 {
-		percent = 100
+		percent = 50
 	}
 	debug.SetGCPercent(percent)
 }

@@ -45,10 +45,14 @@ func (s *server) bind(ctx context.Context) (err error) {
 		}
 		s.metrics.MustRegister(s.cert.Metric())
 	}
-	if s.public, err = listen(ctx, "listen", s.cfg.Listen); err != nil {
+	names := []string{"--listen", "--admin-listen"}
+	if s.reload != nil {
+		names = []string{"listen", "adminListen"}
+	}
+	if s.public, err = listen(ctx, names[0], s.cfg.Listen); err != nil {
 		return err
 	}
-	if s.admin, err = listen(ctx, "admin-listen", s.cfg.AdminListen); err != nil {
+	if s.admin, err = listen(ctx, names[1], s.cfg.AdminListen); err != nil {
 		return err
 	}
 	if s.cfg.TLS != nil && s.cfg.TLS.ACME != nil {
@@ -63,7 +67,7 @@ func (s *server) bindACME(ctx context.Context, cfg *config.ACME) (err error) {
 		TLSPort: port(s.public), CheckInterval: time.Duration(cfg.CheckInterval), Log: s.log,
 	}
 	if slices.Contains(cfg.Challenges, config.HTTP01) {
-		if s.challenges, err = listen(ctx, "acme-http-listen", cfg.HTTPListen); err != nil {
+		if s.challenges, err = listen(ctx, "tls.acme.httpListen", cfg.HTTPListen); err != nil {
 			return err
 		}
 		acme.HTTPPort = port(s.challenges)
@@ -81,14 +85,15 @@ func port(l net.Listener) int {
 	return n
 }
 
-func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
+// listen opens addr, which the user has given as name.
+func listen(ctx context.Context, name, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("--%s: %w (hint: something else runs there; name another address with --%s)", flag, err, flag)
+		return nil, fmt.Errorf("%s: %w (hint: something else runs there; name another address with %s)", name, err, name)
 	case err != nil:
-		return nil, fmt.Errorf("--%s: %w (hint: an address looks like 127.0.0.1:8080 or :8080)", flag, err)
+		return nil, fmt.Errorf("%s: %w (hint: an address looks like 127.0.0.1:8080 or :8080)", name, err)
 	}
 	return l, nil
 }
@@ -116,6 +121,7 @@ func (s *server) run(ctx context.Context) error {
 	fatal := make(chan error, 1)
 	s.fleet.ctx = serving
 	s.fleet.failed = func(err error) {
+		s.stopping.Store(true)
 		select {
 		case fatal <- err:
 		default: // one is enough
@@ -212,8 +218,11 @@ func (s *server) apply(issuers []config.Issuer) {
 	}
 	var hosts []string
 	for _, cfg := range issuers {
-		if issuer, err := discovery.ParseIssuer(cfg.Issuer); err == nil {
-			u := issuer.URL()
+		issuer, err := discovery.ParseIssuer(cfg.Issuer)
+		if err != nil {
+			continue // config has checked it
+		}
+		if u := issuer.URL(); u.Scheme == "https" {
 			hosts = append(hosts, discovery.Hostname(u.Host))
 		}
 	}
@@ -231,7 +240,7 @@ func (s *server) checks(issuer string) []web.Check {
 	}}}
 	checks = append(checks, s.fleet.checks(issuer, s.cfg.Readiness)...)
 	if s.reload != nil {
-		checks = append(checks, s.reload.check())
+		checks = append(checks, s.reload.check(issuer == "" && s.cfg.Readiness == "all"))
 	}
 	if s.cert != nil {
 		checks = append(checks, s.cert.Check())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -17,44 +18,66 @@ import (
 type sockets struct {
 	log     *slog.Logger
 	metrics prometheus.Registerer
-	failed  func(error) // told of a socket that cannot be served any more
 
 	mu   sync.Mutex
-	open map[string]*socket
+	held map[string]*socket
 	wg   sync.WaitGroup
 }
 
 // A socket is open as long as somebody has acquired it, and answers from the
-// first use on: who connects before waits.
+// first use on: who connects before waits. ctx ends with it, for the cause that
+// it could not be served.
 type socket struct {
-	all      *sockets
-	path     string
-	issuer   string
-	listener net.Listener
-	users    int
+	all    *sockets
+	path   string
+	issuer string
+	ctx    context.Context
+	stop   context.CancelCauseFunc
 
-	mu     sync.Mutex
-	server *signer.Server     // nil before the first use
-	stop   context.CancelFunc // of server
+	// Guarded by all.mu. A socket without a listener is being opened.
+	users    int
+	listener net.Listener
+	server   *signer.Server // nil before the first use
 }
 
+// acquire opens the socket at path for issuer, which alone may acquire it again
+// as long as it is held.
 func (s *sockets) acquire(ctx context.Context, path, issuer string) (*socket, error) {
+	k, err := s.reserve(path, issuer)
+	if err != nil || k.listener != nil {
+		return k, err
+	}
+	l, err := signer.Listen(ctx, path) // which may take a while
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := s.open[path]; known != nil {
-		known.users++
-		return known, nil
-	}
-	l, err := signer.Listen(ctx, path)
 	if err != nil {
+		delete(s.held, path)
 		return nil, err
 	}
-	opened := &socket{all: s, path: path, issuer: issuer, listener: l, users: 1}
-	if s.open == nil {
-		s.open = make(map[string]*socket)
+	k.listener = l
+	return k, nil
+}
+
+func (s *sockets) reserve(path, issuer string) (*socket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch k := s.held[path]; {
+	case k == nil:
+	case k.issuer != issuer:
+		return nil, fmt.Errorf("signer socket %s: it still signs for issuer %s (hint: take it from that first, and give it to this one with a second change)", path, k.issuer)
+	case k.listener == nil:
+		return nil, fmt.Errorf("signer socket %s: it is being opened", path)
+	case k.ctx.Err() == nil:
+		k.users++
+		return k, nil
 	}
-	s.open[path] = opened
-	return opened, nil
+	k := &socket{all: s, path: path, issuer: issuer, users: 1}
+	k.ctx, k.stop = context.WithCancelCause(context.Background())
+	if s.held == nil {
+		s.held = make(map[string]*socket)
+	}
+	s.held[path] = k
+	return k, nil
 }
 
 // release lets go of what acquire returned, if it did.
@@ -67,32 +90,27 @@ func (s *sockets) release(k *socket) {
 	if k.users--; k.users > 0 {
 		return
 	}
-	delete(s.open, k.path)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.server == nil {
-		k.listener.Close()
-		return
+	if s.held[k.path] == k {
+		delete(s.held, k.path)
 	}
-	k.stop() // which closes it
+	k.stop(nil)
+	if k.server == nil {
+		k.listener.Close() // else the server does that
+	}
 }
 
 // use answers with keys from now on.
 func (k *socket) use(keys signer.Keys, refreshHint time.Duration) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.all.mu.Lock()
+	defer k.all.mu.Unlock()
 	if k.server != nil {
 		k.server.Use(keys, refreshHint)
 		return
 	}
 	k.server = signer.NewServer(keys, refreshHint)
-	ctx, stop := context.WithCancel(context.Background())
-	k.stop = stop
 	metrics := prometheus.WrapRegistererWith(prometheus.Labels{"issuer": k.issuer}, k.all.metrics)
 	k.all.wg.Go(func() {
-		if err := k.server.Serve(ctx, k.listener, metrics, k.all.log); err != nil {
-			k.all.failed(err)
-		}
+		k.stop(k.server.Serve(k.ctx, k.listener, metrics, k.all.log))
 	})
 }
 

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	externaljwt "k8s.io/externaljwt/apis/v1"
+)
+
+// signsFor asks the socket name in p's directory for a token of issuer, and
+// returns why it gets none.
+func (p *process) signsFor(name, issuer string) error {
+	conn, err := grpc.NewClient("unix:"+filepath.Join(p.dir, name), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Second)
+	defer cancel()
+	claims := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"iss":%q,"exp":%d}`, issuer, time.Now().Add(30*time.Minute).Unix()))
+	_, err = externaljwt.NewExternalJWTSignerClient(conn).Sign(ctx, &externaljwt.SignJWTRequest{Claims: claims})
+	return err
+}
+
+func (p *process) signs(name, issuer string) {
+	p.t.Helper()
+	p.eventually(name+" signs for "+issuer, func() bool { return p.signsFor(name, issuer) == nil })
+}
+
+func managedEntry(name, more string) string {
+	return fmt.Sprintf("- {issuer: 'https://oidc.test/%s', managed: {store: ring-%[1]s, create: true, peers: [none], %s}}\n", name, more)
+}
+
+// A socket belongs to one issuer at a time, and one that changes concerns nobody
+// else.
+func TestSocketsChangeHands(t *testing.T) {
+	t.Parallel()
+	p := configured(t, map[string]string{"config.yaml": "issuers:\n" + managedEntry("a", "signerSocket: a.sock") + managedEntry("b", "signerSocket: b.sock")})
+	a, b := "https://oidc.test/a", "https://oidc.test/b"
+	p.signs("a.sock", a)
+	p.signs("b.sock", b)
+
+	// Another path, while somebody hangs on to the old one.
+	idle, err := grpc.NewClient("unix:"+filepath.Join(p.dir, "a.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	idle.Connect()
+	p.write("config.yaml", "issuers:\n"+managedEntry("a", "signerSocket: a2.sock")+managedEntry("b", "signerSocket: b.sock"))
+	p.signs("a2.sock", a)
+	p.write("config.yaml", "issuers:\n"+managedEntry("a", "signerSocket: a.sock")+managedEntry("b", "signerSocket: b.sock"))
+	p.signs("a.sock", a)
+
+	// Two that change places have to do it one after the other.
+	p.write("config.yaml", "issuers:\n"+managedEntry("a", "signerSocket: b.sock")+managedEntry("b", "signerSocket: a.sock"))
+	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "it still signs for issuer "+b) })
+	for socket, issuer := range map[string]string{"a.sock": a, "b.sock": b} {
+		if err := p.signsFor(socket, issuer); err != nil {
+			t.Errorf("while they wait for each other: %s for %s: %v", socket, issuer, err)
+		}
+	}
+	p.write("config.yaml", "issuers:\n"+managedEntry("a", "signerSocket: b.sock"))
+	p.signs("b.sock", a)
+	p.write("config.yaml", "issuers:\n"+managedEntry("a", "signerSocket: b.sock")+managedEntry("b", "signerSocket: a.sock"))
+	p.signs("a.sock", b)
+
+	// One that is taken by a stranger is tried again.
+	p.write("c.sock", "a file")
+	p.write("config.yaml", "issuers:\n"+managedEntry("a", "signerSocket: b.sock")+managedEntry("c", "signerSocket: c.sock"))
+	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "a file that is not a socket") })
+	if err := os.Remove(filepath.Join(p.dir, "c.sock")); err != nil {
+		t.Fatal(err)
+	}
+	p.signs("c.sock", "https://oidc.test/c")
+	p.stop()
+}
+
+// A ring that does not know the keys which are published is not gone over to.
+func TestRingIsNotReplacedByAnother(t *testing.T) {
+	t.Parallel()
+	entry := func(more string) string { return "issuers:\n- {issuer: 'https://oidc.test', " + more + "}\n" }
+	p := configured(t, map[string]string{
+		"config.yaml": entry("managed: {store: one, create: true, peers: [none], signerSocket: s.sock}"),
+		"rsa.pem":     testKey(t, "rsa-public.pem"), "rsa.key": testKey(t, "rsa-pkcs8.pem"),
+	})
+	jwks := "http://" + p.addr + "/openid/v1/jwks"
+	before := fetchBody(jwks)
+	p.must("keys", "init", "--store", "two", "--issuer", "https://oidc.test", "--algorithm", "ES256")
+	for _, tt := range []struct{ change, says string }{
+		{"managed: {store: two, peers: [none], signerSocket: s.sock}", "the ring does not know key"},
+		{"managed: {store: empty, create: true, peers: [none], signerSocket: s.sock}", "holds no ring"},
+	} {
+		p.write("config.yaml", entry(tt.change))
+		p.eventually(tt.says, func() bool { return strings.Contains(p.readyz(), tt.says) })
+		if got := fetchBody(jwks); got != before {
+			t.Errorf("%s: the key set has changed to %s", tt.change, got)
+		}
+		if err := p.signsFor("s.sock", "https://oidc.test"); err != nil {
+			t.Errorf("%s: %v", tt.change, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(p.dir, "empty")); !os.IsNotExist(err) {
+		t.Errorf("a ring was made: %v", err)
+	}
+
+	// A mirrored key becomes a managed one if the ring has it.
+	p.write("config.yaml", entry("files: {paths: [rsa.pem]}"))
+	p.eventually("the file is shown", func() bool { return fetchBody(jwks) != before })
+	p.eventually("what has gone is told", func() bool { return strings.Contains(p.output(), "keys are not published any more") })
+	p.must("keys", "import", "rsa.key", "--store", "three", "--issuer", "https://oidc.test")
+	p.write("config.yaml", entry("managed: {store: three, peers: [none]}"))
+	p.eventually("both keys are shown", func() bool { return strings.Count(fetchBody(jwks), `"kid"`) == 2 })
+	p.stop()
+}
+
+// What is kept of a source that cannot be heard takes the place of nothing that
+// works.
+func TestRecalledKeysReplaceNothing(t *testing.T) {
+	t.Parallel()
+	var keys atomic.Pointer[string]
+	set := func(name string) {
+		text := keySetOf(t, name)
+		keys.Store(&text)
+	}
+	set("rsa-public.pem")
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/jwks" {
+			http.NotFound(w, r)
+			return
+		}
+		io.WriteString(w, *keys.Load())
+	}))
+	defer s.Close()
+	s.Config.ErrorLog = nil
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+	entry := func(more string) string { return "issuers:\n- {issuer: 'https://oidc.test', " + more + "}\n" }
+	url := func(path string) string {
+		return fmt.Sprintf("url: {jwks: %q, caFile: ca.pem, interval: 200ms}", s.URL+path)
+	}
+	p := configured(t, map[string]string{"config.yaml": entry(url("/jwks")), "ca.pem": ca, "ec.pem": testKey(t, "ec-prime256v1-public.pem")})
+	jwks := "http://" + p.addr + "/openid/v1/jwks"
+	shows := func(what, alg string) {
+		t.Helper()
+		p.eventually(what, func() bool { return strings.Contains(fetchBody(jwks), alg) })
+	}
+	shows("the first", "RS256")
+
+	// Another place that does not answer: the old one is followed on.
+	p.write("config.yaml", entry(url("/nowhere")))
+	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "[!]change: the old configuration goes on") })
+	set("ec-secp384r1-public.pem")
+	shows("the old source is followed", "ES384")
+
+	// Files, and then what was kept of the URL.
+	p.write("config.yaml", entry("files: {paths: [ec.pem]}"))
+	shows("the file", "ES256")
+	p.write("config.yaml", entry(url("/nowhere")))
+	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "[!]change: the old configuration goes on") })
+	time.Sleep(500 * time.Millisecond)
+	shows("the file goes on", "ES256")
+	p.write("config.yaml", entry(url("/jwks")))
+	shows("once it is heard", "ES384")
+	p.stop()
+}
+
+// keySetOf is the JWKS with the key of a file.
+func keySetOf(t *testing.T, name string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out")
+	p := &process{t: t, dir: t.TempDir()}
+	p.write("k.pem", testKey(t, name))
+	p.write("config.yaml", "issuers:\n- {issuer: 'https://oidc.test', files: {paths: [k.pem]}}\n")
+	p.must("export", "--out", out, "--config", "config.yaml")
+	data, err := os.ReadFile(filepath.Join(out, "oidc.test/openid/v1/jwks"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
