@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
@@ -54,6 +55,11 @@ func newAuthority(t testing.TB, dir string) *authority {
 	}
 	writePEM(t, a.keyFile, "PRIVATE KEY", der)
 	return a
+}
+
+// tls is the field of a configuration file that serves with the certificate.
+func (a *authority) tls() string {
+	return fmt.Sprintf("{certFile: %q, keyFile: %q}", a.certFile, a.keyFile)
 }
 
 // client trusts the authority, and gives up on a request before a test would.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
@@ -18,9 +19,11 @@ type lab struct {
 	dir string
 	ca  *authority
 
-	logs  map[string]bool // paths whose tail is shown if the test fails
-	ports map[int]bool    // handed out, in use or about to be
+	logs map[string]bool // paths whose tail is shown if the test fails
 }
+
+// handedOut are the ports that the labs have in use, or are about to.
+var handedOut sync.Map
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
@@ -31,10 +34,7 @@ func newLab(t testing.TB) *lab {
 			t.Fatal(err)
 		}
 	}
-	return &lab{
-		t: t, dir: dir, ca: newAuthority(t, dir),
-		logs: make(map[string]bool), ports: make(map[int]bool),
-	}
+	return &lab{t: t, dir: dir, ca: newAuthority(t, dir), logs: make(map[string]bool)}
 }
 
 func (l *lab) path(elem ...string) string {
@@ -49,11 +49,14 @@ func (l *lab) freePort() int {
 	for range 200 {
 		port := 20000 + rand.IntN(12000)
 		listener, err := net.Listen("tcp", address(port))
-		if err != nil || l.ports[port] {
+		if err != nil {
 			continue
 		}
 		listener.Close()
-		l.ports[port] = true
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
+		}
+		l.t.Cleanup(func() { handedOut.Delete(port) })
 		return port
 	}
 	l.t.Fatal("no free port between 20000 and 32000")

@@ -21,36 +21,9 @@ var oidcConfig = &oidc.Config{ClientID: audience}
 // mirrorInterval is how often the tests' mirrors look, give or take a tenth.
 const mirrorInterval = time.Second
 
-// configured is a provider with a configuration file of these issuers, by path
-// below its URL, instead of a ring.
-func (l *lab) configured(issuers map[string]string) *provider {
-	l.t.Helper()
-	p := l.newProvider(calm)
-	p.configure(issuers)
-	return p
-}
-
-// configure writes the file in one step.
-func (p *provider) configure(issuers map[string]string) {
-	p.lab.t.Helper()
-	text := fmt.Sprintf("listen: %s\nadminListen: %s\nshutdownDelay: 0s\nstateDir: state\ntls: {certFile: %s, keyFile: %s}\nissuers:\n",
-		p.listen, p.admin, p.lab.ca.certFile, p.lab.ca.keyFile)
-	for path, source := range issuers {
-		text += fmt.Sprintf("- {issuer: %q, %s}\n", p.issuer+path, source)
-	}
-	path := p.lab.write("config.yaml.new", text)
-	if err := os.Rename(path, p.configFile()); err != nil {
-		p.lab.t.Fatal(err)
-	}
-}
-
-func (p *provider) configFile() string { return p.lab.path("config.yaml") }
-
-// startConfigured runs the server with its configuration file.
-func (p *provider) startConfigured() {
-	p.lab.t.Helper()
-	p.process = p.lab.startChild(p.name, providerBinary, "serve", "--config", p.configFile(), "--log-format", "json")
-	p.process.awaitReady(30*time.Second, p.ready)
+// mirrored is the source of an issuer that mirrors c.
+func (c *cluster) mirrored(tokenFile string) string {
+	return fmt.Sprintf("apiserver: {kubeconfig: %q, interval: %s}", c.projectedKubeconfig(tokenFile), mirrorInterval)
 }
 
 // projectedKubeconfig is one that logs in with the token in a file, as a Pod
@@ -90,8 +63,9 @@ func TestMirror(t *testing.T) {
 	private, public := writeServiceAccountKeys(t, lab.dir)
 	c := lab.newCluster()
 	tokenFile := lab.path("token")
-	p := lab.configured(map[string]string{"/clusters/a": fmt.Sprintf("apiserver: {kubeconfig: %q, interval: %s}", c.projectedKubeconfig(tokenFile), mirrorInterval)})
+	p := lab.newProvider(calm)
 	issuer := p.issuer + "/clusters/a"
+	p.configure(lab.ca.tls(), map[string]string{issuer: c.mirrored(tokenFile)})
 	c.startPlain(issuer, private, public)
 	c.projectToken(t, tokenFile)
 	p.startConfigured()
@@ -163,7 +137,8 @@ func TestMirrorRenewsItsToken(t *testing.T) {
 	private, public := writeServiceAccountKeys(t, lab.dir)
 	c := lab.newCluster()
 	tokenFile := lab.path("token")
-	p := lab.configured(map[string]string{"": fmt.Sprintf("apiserver: {kubeconfig: %q, interval: %s}", c.projectedKubeconfig(tokenFile), mirrorInterval)})
+	p := lab.newProvider(calm)
+	p.configure(lab.ca.tls(), map[string]string{p.issuer: c.mirrored(tokenFile)})
 	c.startPlain(p.issuer, private, public)
 	c.projectToken(t, tokenFile)
 	p.startConfigured()

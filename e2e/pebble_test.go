@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,15 +14,22 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
+// refusedHost is a name that no pebble gives a certificate to.
+const refusedHost = "refused.example.test"
+
 // A pebble is a real ACME authority, and a DNS server that knows every name to
-// be at 127.0.0.1. It validates each challenge anew, on ports of the test's
-// choice, and now and then refuses a nonce, as by default.
+// be at 127.0.0.1 until it is told otherwise. It validates each challenge anew,
+// on ports of the test's choice, and now and then refuses a nonce, as by
+// default.
 type pebble struct {
 	lab        *lab
 	directory  string // URL, under a certificate of the lab's authority
 	management string // address
+	dns        string // address where the DNS server is told
 
 	// Where the answers to tls-alpn-01 and http-01 are looked for.
 	tlsPort, httpPort int
@@ -35,7 +43,7 @@ func (l *lab) newPebble(life time.Duration) *pebble {
 	l.t.Helper()
 	listen, dns := address(l.freePort()), address(l.freePort())
 	p := &pebble{
-		lab: l, management: address(l.freePort()),
+		lab: l, management: address(l.freePort()), dns: address(l.freePort()),
 		directory: "https://" + listen + "/dir",
 		tlsPort:   l.freePort(), httpPort: l.freePort(),
 	}
@@ -47,19 +55,39 @@ func (l *lab) newPebble(life time.Duration) *pebble {
 		"httpPort":                p.httpPort,
 		"tlsPort":                 p.tlsPort,
 		"keyAlgorithm":            "ecdsa",
+		"domainBlocklist":         []string{refusedHost},
 		"retryAfter":              map[string]int{"authz": 1, "order": 1},
 		"profiles":                map[string]any{"default": map[string]any{"description": "of the test", "validityPeriod": int(life.Seconds())}},
 	}})
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.startChild("dns", dnsBinary, "-dnsserver", dns, "-management", address(l.freePort()),
+	l.startChild("dns", dnsBinary, "-dnsserver", dns, "-management", p.dns,
 		"-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "")
-	l.t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	l.t.Setenv("PEBBLE_AUTHZREUSE", "0") // a name validated before is validated again
-	p.process = l.startChild("pebble", pebbleBinary, "-config", l.write("pebble.json", string(config)), "-dnsserver", dns)
+	env := []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0"} // a name validated before is validated again
+	p.process = l.startChildEnv(env, "pebble", pebbleBinary, "-config", l.write("pebble.json", string(config)), "-dnsserver", dns)
 	p.process.awaitReady(30*time.Second, func() error { return expectOK(l.ca.client(), p.directory) })
 	return p
+}
+
+// resolve has the authority look for host at another address from now on.
+func (p *pebble) resolve(host, ip string) {
+	p.lab.t.Helper()
+	body, err := json.Marshal(map[string]any{"host": host, "addresses": []string{ip}})
+	if err != nil {
+		p.lab.t.Fatal(err)
+	}
+	eventually(p.lab.t, "the DNS server is told", 10*time.Second, func() error {
+		resp, err := http.Post("http://"+p.dns+"/add-a", "application/json", bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		return nil
+	})
 }
 
 // roots are what the relying parties of this authority trust. It has new ones at
@@ -85,7 +113,8 @@ func (p *pebble) validated() int {
 	return bytes.Count(p.process.output(), []byte("set VALID by completed challenge"))
 }
 
-// A caller is a relying party that makes a new connection for each request.
+// A caller is a relying party that fetches a key set of one key, with a new
+// connection for each request.
 type caller struct {
 	url    string
 	client *http.Client
@@ -106,7 +135,7 @@ func newCaller(addr, host, path string, roots *x509.CertPool) *caller {
 	}}
 }
 
-// call returns the certificate that the other side has shown.
+// call returns the certificate that came with the key set.
 func (c *caller) call(ctx context.Context) (*x509.Certificate, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, nil)
 	if err != nil {
@@ -116,9 +145,13 @@ func (c *caller) call(ctx context.Context) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	response.Body.Close()
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("GET %s: %s", c.url, response.Status)
+	}
+	var set jose.JSONWebKeySet
+	if err := json.NewDecoder(response.Body).Decode(&set); err != nil || len(set.Keys) != 1 {
+		return nil, fmt.Errorf("GET %s: %d keys, %v", c.url, len(set.Keys), err)
 	}
 	return response.TLS.PeerCertificates[0], nil
 }
@@ -195,11 +228,24 @@ func (r *rush) record(cert *x509.Certificate, err error, took time.Duration) {
 	}
 }
 
-// seen is how many certificates there have been.
-func (r *rush) seen() int {
+// await waits until there have been so many certificates.
+func (r *rush) await(certificates int, within time.Duration) {
+	r.t.Helper()
+	eventually(r.t, fmt.Sprintf("%d certificates", certificates), within, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.serials) < certificates {
+			return fmt.Errorf("%d seen", len(r.serials))
+		}
+		return nil
+	})
+}
+
+// last is the serial number of the newest certificate.
+func (r *rush) last() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.serials)
+	return r.serials[len(r.serials)-1]
 }
 
 // report ends the rush and says what it came to.

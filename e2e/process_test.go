@@ -22,6 +22,12 @@ type child struct {
 
 func (l *lab) startChild(name, binary string, args ...string) *child {
 	l.t.Helper()
+	return l.startChildEnv(nil, name, binary, args...)
+}
+
+// startChildEnv adds NAME=value to the environment of the child.
+func (l *lab) startChildEnv(env []string, name, binary string, args ...string) *child {
+	l.t.Helper()
 	log := l.logFile(name)
 	defer log.Close()
 
@@ -33,6 +39,7 @@ func (l *lab) startChild(name, binary string, args ...string) *child {
 		t: l.t, name: name, cmd: exec.Command(binary, args...), done: make(chan struct{}),
 		logPath: log.Name(), logFrom: from,
 	}
+	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	c.cmd.SysProcAttr = dieWithParent()
 	if err := c.cmd.Start(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -93,6 +94,33 @@ func (p *provider) launch() {
 		"--log-format", "json",
 		"--shutdown-delay", "0s",
 	}, p.extra...)...)
+}
+
+// configure writes, in one step, a configuration file with the field tls and
+// these issuers: for each URL the field that says where its keys come from. The
+// file takes the place of the ring and of all flags.
+func (p *provider) configure(tls string, issuers map[string]string) {
+	p.lab.t.Helper()
+	text := fmt.Sprintf("listen: %s\nadminListen: %s\nshutdownDelay: 0s\nstateDir: %s-state\ntls: %s\nissuers:\n",
+		p.listen, p.admin, p.name, tls)
+	for issuer, source := range issuers {
+		text += fmt.Sprintf("- {issuer: %q, %s}\n", issuer, source)
+	}
+	path := p.lab.write(p.name+".yaml.new", text)
+	if err := os.Rename(path, p.configFile()); err != nil {
+		p.lab.t.Fatal(err)
+	}
+}
+
+func (p *provider) configFile() string { return p.lab.path(p.name + ".yaml") }
+
+// startConfigured runs the server with its configuration file, and returns when
+// it says that it is ready.
+func (p *provider) startConfigured() {
+	p.lab.t.Helper()
+	p.process = p.lab.startChild(p.name, providerBinary,
+		append([]string{"serve", "--config", p.configFile(), "--log-format", "json"}, p.extra...)...)
+	p.process.awaitReady(30*time.Second, p.ready)
 }
 
 func (p *provider) ready() error {
