@@ -29,6 +29,7 @@ type reloader struct {
 	apply   func([]config.Issuer)
 	dir     *config.Dir
 	running *config.Config // what the process was started with
+	hup     chan os.Signal
 
 	data, next []byte    // of the file, as it was read last, and as it may have become
 	since      time.Time // when next was first seen
@@ -40,8 +41,9 @@ type reloader struct {
 
 // newReloader begins with cfg, which was made of data.
 func newReloader(file string, data []byte, cfg *config.Config, log *slog.Logger) *reloader {
-	r := &reloader{file: file, log: log, running: cfg, dir: config.NewDir(cfg), data: data}
+	r := &reloader{file: file, log: log, running: cfg, dir: config.NewDir(cfg), data: data, hup: make(chan os.Signal, 1)}
 	r.problems.Store(new(string))
+	signal.Notify(r.hup, syscall.SIGHUP) // which would end the process otherwise
 	return r
 }
 
@@ -60,9 +62,7 @@ const (
 
 // run looks for changes until ctx is done. SIGHUP makes it look at once.
 func (r *reloader) run(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+	defer signal.Stop(r.hup)
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for n := 0; ; n++ {
@@ -70,7 +70,7 @@ func (r *reloader) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-r.hup:
 			r.log.Info("reading the configuration again, since SIGHUP asked for it")
 			force = true
 		case <-tick.C:
