@@ -266,7 +266,8 @@ type Files struct {
 	Paths []string `yaml:"paths"`
 
 	// Interval is the time between two looks at the files, give or take a
-	// tenth. Default 1s.
+	// tenth. Default 1s. With n issuers of files in a process it is at least n
+	// half milliseconds: 5s for 10,000.
 	Interval Duration `yaml:"interval,omitempty"`
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"oidc-provider/jwks"
 	"oidc-provider/mirror"
@@ -143,5 +144,26 @@ func TestHungDisk(t *testing.T) {
 	}
 	if kids(m.Keys()) != "b" {
 		t.Errorf("keys %s", kids(m.Keys()))
+	}
+}
+
+// Many mirrors of files look less often; one of something else does not.
+func TestManyLookLessOften(t *testing.T) {
+	files, err := mirror.NewFiles([]string{"x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for _, tt := range []struct {
+		source mirror.Source
+		n      int64
+		about  time.Duration
+	}{{files, 1, time.Second}, {files, 2000, time.Second}, {files, 10000, 5 * time.Second}, {new(fake), 10000, time.Second}} {
+		m := mirror.New(mirror.Config{Issuer: issuer, Source: tt.source, Interval: time.Second, Log: slog.New(slog.DiscardHandler)})
+		for range 100 {
+			if got := m.Wait(now, tt.n); got < tt.about*8/10 || got > tt.about*11/10 {
+				t.Fatalf("%v with %d mirrors: %v, want about %v", tt.source, tt.n, got, tt.about)
+			}
+		}
 	}
 }

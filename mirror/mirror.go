@@ -46,8 +46,10 @@ type Config struct {
 	Source Source
 
 	// Interval between two fetches, default 30s. The actual time varies by a
-	// tenth, so that many mirrors spread out. A key must stand in the source
-	// for longer than this before it signs.
+	// tenth, so that many mirrors spread out; of [Files] it is at least half
+	// a millisecond for each mirror of files that runs, so that thousands do
+	// not keep a processor busy. A key must stand in the source for longer
+	// than this before it signs.
 	Interval time.Duration
 
 	// State is the path of the file that keeps the last good key set across
@@ -153,6 +155,10 @@ func New(cfg Config) *Mirror {
 
 // Run fetches now, and then every Interval until ctx is done.
 func (m *Mirror) Run(ctx context.Context) {
+	if _, ok := m.cfg.Source.(*Files); ok {
+		ofFiles.Add(1)
+		defer ofFiles.Add(-1)
+	}
 	for ctx.Err() == nil {
 		_ = m.Refresh(ctx) // which has reported it
 		select {
@@ -166,10 +172,19 @@ func (m *Mirror) Run(ctx context.Context) {
 // wake a few hundred at a time cost a fifth of what they do one by one.
 const grid = 50 * time.Millisecond
 
+// ofFiles counts the mirrors of files that run, which take turns of a share each.
+var ofFiles atomic.Int64
+
+const share = 500 * time.Microsecond
+
 // wait is the time from now to the next fetch: the interval, give or take a
 // tenth.
 func (m *Mirror) wait(now time.Time) time.Duration {
-	wait := m.cfg.Interval*9/10 + rand.N(m.cfg.Interval/5+1)
+	interval := m.cfg.Interval
+	if _, ok := m.cfg.Source.(*Files); ok {
+		interval = max(interval, time.Duration(ofFiles.Load())*share)
+	}
+	wait := interval*9/10 + rand.N(interval/5+1)
 	if wait < 10*grid {
 		return wait
 	}
