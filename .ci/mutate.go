@@ -27,6 +27,7 @@ var mutations = []struct{ rule, file, old, new string }{
 	{"a failed publisher confirms nothing", "rotator.go", "if len(errs) > 0 {", "if len(errs) > 1 {"},
 	{"a confirmed key is planned", "lifecycle.go", "if !standby.ConfirmedAt.IsZero() && standby.SignFrom.IsZero() {", "if false {"},
 	{"a shorter PublishAhead does not count for keys that are out", "lifecycle.go", "k.PublishAhead = max(k.PublishAhead, p.PublishAhead)", "k.PublishAhead = p.PublishAhead"},
+	{"a shorter PublishAhead is news to caches", "ring.go", "k.PublishAhead = r.lead(now)", "k.PublishAhead = r.Policy.PublishAhead"},
 	{"a changed policy moves the hand-over", "lifecycle.go", "handOver(active, standby, time.Time{})", "_ = now"},
 	{"retired keys stay for the token lifetime", "policy.go", "return p.MaxTokenLifetime + p.ClockSkew", "return p.ClockSkew"},
 	{"retired keys stay for the skew", "policy.go", "return p.MaxTokenLifetime + p.ClockSkew", "return p.MaxTokenLifetime"},

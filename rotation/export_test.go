@@ -19,3 +19,7 @@ func (r *Rotator) Tick(ctx context.Context, now time.Time) (again bool, err erro
 }
 
 func (v *View) Pending() *Ring { return v.pending }
+
+// LastRead is when the ring was last read, on the replica's clock: another
+// pointer each time.
+func (r *Rotator) LastRead() *time.Time { return r.read.Load() }

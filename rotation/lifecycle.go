@@ -56,13 +56,14 @@ func (k *Key) signsLast() time.Time {
 }
 
 // RemoveAt is when the key leaves the ring: after the last token that it may
-// have signed has expired on every clock. Zero if that is open.
+// have signed has expired on every clock, and no sooner than a replica stops
+// going by a ring that came before: see [Ring.lead]. Zero if that is open.
 func (k *Key) RemoveAt() time.Time {
 	last := k.signsLast()
 	if last.IsZero() {
 		return last
 	}
-	return last.Add(time.Duration(k.Retention))
+	return latest(last.Add(time.Duration(k.Retention)), k.MaySignUntil)
 }
 
 // Published reports whether the key is shown to kube-apiserver and, unless it
@@ -332,6 +333,19 @@ func (r *Ring) withoutNotice(k *Key, now time.Time) {
 	k.MaySignUntil = latest(k.MaySignUntil, now.Add(time.Duration(r.Policy.PublishAhead+r.Policy.ClockSkew)))
 }
 
+// lead is how long a key that comes at now must be published before it signs.
+// A shorter PublishAhead is news: until the longer one is over, replicas that
+// have not heard of it may show the older ring, and caches may keep what was
+// shown before.
+func (r *Ring) lead(now time.Time) Duration {
+	lead := r.Policy.PublishAhead
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		lead = max(lead, min(k.PublishAhead, Duration(k.MaySignUntil.Sub(now))))
+	}
+	return lead
+}
+
 // Revoke takes a key out of the key set at once and for good. If it was
 // active, the standby signs from now on, published for long enough or not. If
 // it is revoked already, Revoke returns r itself.
@@ -374,8 +388,9 @@ func Revoke(r *Ring, kid string, now time.Time, generate Generate) (*Ring, []Eve
 // lengthens the retention of every key that is still there; a shorter one
 // never shortens that of a key that has signed, or will at a time which is
 // announced. A planned hand-over is planned anew; a shorter PublishAhead counts
-// from the key after the next, since caches may hold what was published under
-// the longer one. If nothing changes it returns r itself.
+// in full from the first key that comes when the longer one is over, since
+// caches may hold what was published under that. If nothing changes it returns
+// r itself.
 func SetPolicy(r *Ring, p Policy, now time.Time) (*Ring, error) {
 	p = p.or(r.Policy)
 	if p == r.Policy {

@@ -250,6 +250,65 @@ func TestSetPolicyKeepsPromises(t *testing.T) {
 	}
 }
 
+// A shorter PublishAhead reaches replicas and caches late: whoever read the old
+// ring just before may show it for half of the longer one, and caches may keep
+// that for max-age. No key that the old ring lacks signs before, whatever else
+// happens meanwhile, unless it is forced.
+func TestShorterPublishAheadIsNewsToCaches(t *testing.T) {
+	const day = 24 * time.Hour
+	minutes := rotation.Duration(10 * time.Minute)
+	base := advance(t, newRing(t, rotation.Policy{PublishAhead: rotation.Duration(day), MaxTokenLifetime: minutes}), epoch)
+	at := epoch.Add(100 * time.Hour)
+	known := at.Add(base.Policy.Freshness() + base.Policy.MaxAgeLimit())
+	shorter, err := rotation.SetPolicy(base, rotation.Policy{Schedule: "@every 1h", PublishAhead: rotation.Duration(2 * time.Hour)}, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoke := func(phase rotation.Phase) func(*rotation.Ring, time.Time) (*rotation.Ring, []rotation.Event, error) {
+		return func(r *rotation.Ring, now time.Time) (*rotation.Ring, []rotation.Event, error) {
+			i := slices.IndexFunc(r.Keys, func(k rotation.Key) bool { return k.Phase(now) == phase })
+			return rotation.Revoke(r, r.Keys[i].KeyID, now, generateEC)
+		}
+	}
+	rotate := func(r *rotation.Ring, now time.Time) (*rotation.Ring, []rotation.Event, error) {
+		return rotation.Rotate(r, now, true, generateEC)
+	}
+	type step struct {
+		after time.Duration
+		do    func(*rotation.Ring, time.Time) (*rotation.Ring, []rotation.Event, error)
+	}
+	for name, steps := range map[string][]step{
+		"the new schedule hands over at once": nil,
+		"the next key is revoked":             {{0, revoke(rotation.Next)}},
+		"the active key is revoked":           {{0, revoke(rotation.Active)}},
+		"rotated by force":                    {{0, rotate}},
+		"revoked some hours later":            {{0, revoke(rotation.Next)}, {5 * time.Hour, revoke(rotation.Next)}},
+		"no key of the old ring is left":      {{0, revoke(rotation.Next)}, {0, revoke(rotation.Active)}, {5 * time.Hour, revoke(rotation.Next)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := shorter
+			for now := at; now.Before(at.Add(2 * day)); now = now.Add(10 * time.Minute) {
+				for len(steps) > 0 && !now.Before(at.Add(steps[0].after)) {
+					next, _, err := steps[0].do(r, now)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r, steps = next, steps[1:]
+				}
+				for next := advance(t, r, now); next != r; next = advance(t, r, now) {
+					r = next
+				}
+				if k := r.Active(now); now.Before(known) && !base.Knows(k.KeyID) && !k.Forced {
+					t.Fatalf("%v after the change a key signs that caches may lack for another %v", now.Sub(at), known.Sub(now))
+				}
+			}
+			if got := r.Standby(r.Updated).PublishAhead; got != r.Policy.PublishAhead {
+				t.Errorf("two days later the next key has a lead of %v, want %v", got, r.Policy.PublishAhead)
+			}
+		})
+	}
+}
+
 func TestClockBehindTheRing(t *testing.T) {
 	r := newRing(t, rotation.Policy{})
 	if err := r.CheckClock(epoch.Add(-10 * time.Minute)); err != nil {

@@ -77,7 +77,8 @@ type Key struct {
 	ConfirmedAt time.Time `json:"confirmedAt,omitzero"`
 
 	// PublishAhead is the longest that the policy has said while the key was
-	// published and not planned: caches may have been told to keep to it.
+	// in the ring, or what was left of a longer one when it came: caches may
+	// have been told to keep to it.
 	PublishAhead Duration `json:"publishAhead,omitzero"`
 
 	// SignFrom and SignUntil bound the time in which the key signs.
@@ -349,7 +350,7 @@ func (r *Ring) append(k Key, now time.Time) error {
 	k.KeyID, k.Algorithm, k.Public = kid, k.public.Algorithm(), k.public.PKIX()
 	k.Created, k.PublishAt = now, now
 	k.Retention = r.Policy.retention()
-	k.PublishAhead = r.Policy.PublishAhead
+	k.PublishAhead = r.lead(now)
 	r.Keys = append(r.Keys, k)
 	return nil
 }

@@ -50,7 +50,10 @@ func (l *link) Swap(ctx context.Context, data []byte, old rotation.Version) erro
 	if err != nil && !errors.Is(err, rotation.ErrConflict) && !l.Cut() {
 		l.doubt = []*rotation.Ring{l.w.decode(before), l.w.decode(data)}
 		// It may have been sent, and be on its way.
-		l.w.landAt, l.w.lateEmergency = l.w.now.Add(l.w.lateBy), l.w.emergency
+		if at := l.w.now.Add(l.w.lateBy); l.w.landAt.IsZero() || at.Before(l.w.landAt) {
+			l.w.landAt = at
+		}
+		l.w.lateEmergency[string(data)] = l.w.emergency
 	}
 	return err
 }
@@ -83,6 +86,10 @@ type replica struct {
 	publishOnly bool
 	healed      time.Time // when the plugin came back
 
+	// read is the true time of its last read, which its clock called lastRead.
+	read     time.Time
+	lastRead *time.Time
+
 	offset time.Duration // its clock is that much ahead
 	places [2]*place
 	r      *rotation.Rotator // nil while it is down
@@ -100,7 +107,7 @@ type relyingParty struct {
 }
 
 type world struct {
-	t      *rapid.T
+	t      rapid.TB
 	now    time.Time // true time
 	skew   time.Duration
 	store  *storetest.Fake
@@ -110,10 +117,10 @@ type world struct {
 	backup []byte         // an old document
 
 	// A write that was answered with an error may land at landAt, lateBy
-	// later; zero if there is none.
+	// later or, if there are more, with the first; zero if there is none.
 	landAt        time.Time
 	lateBy        time.Duration
-	lateEmergency bool
+	lateEmergency map[string]bool // by document
 
 	replicas []*replica
 	parties  []*relyingParty
@@ -152,11 +159,11 @@ var simKeys = func() []*jwks.SigningKey {
 // recipients seal the ring of a world that is sealed.
 var recipients = []string{"replicas", "safe"}
 
-func newWorld(t *rapid.T, p rotation.Policy, kind storetest.Kind, sealed bool) *world {
+func newWorld(t rapid.TB, p rotation.Policy, kind storetest.Kind, sealed bool) *world {
 	w := &world{
 		t: t, now: simStart, skew: time.Duration(p.ClockSkew),
 		pool: simKeys, published: map[string]time.Time{}, ahead: map[string]time.Duration{}, exempt: map[string]bool{},
-		tokens: map[string]time.Time{}, revoked: map[string]bool{}, gone: map[string]bool{},
+		tokens: map[string]time.Time{}, revoked: map[string]bool{}, gone: map[string]bool{}, lateEmergency: map[string]bool{},
 	}
 	w.store = storetest.NewFake(kind)
 	w.store.OnWrite = w.persist
@@ -229,7 +236,7 @@ func (w *world) persist(data []byte) {
 		return
 	}
 	if w.ring != nil {
-		w.checkSuccession(w.ring, next)
+		w.checkSuccession(w.ring, next, w.emergency || w.lateEmergency[string(data)])
 	}
 	w.ring = next
 }
@@ -239,10 +246,8 @@ func (w *world) land() {
 	if w.landAt.IsZero() || w.now.Before(w.landAt) {
 		return
 	}
-	emergency := w.emergency
-	w.emergency = w.lateEmergency
 	w.store.Land()
-	w.emergency, w.landAt = emergency, time.Time{}
+	w.landAt, w.lateEmergency = time.Time{}, map[string]bool{}
 }
 
 func (w *world) start(rep *replica) {
@@ -277,8 +282,11 @@ func (w *world) tick(rep *replica) {
 	}
 }
 
-// book notes what a replica shows.
+// book notes what a replica shows, and when it has read the ring.
 func (w *world) book(rep *replica) {
+	if rep.r != nil && rep.r.LastRead() != rep.lastRead {
+		rep.read, rep.lastRead = w.now, rep.r.LastRead()
+	}
 	for kid := range rep.places[0].shown {
 		if _, known := w.published[kid]; !known && rep.shows(kid) {
 			w.published[kid] = w.now
