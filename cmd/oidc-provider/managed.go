@@ -341,7 +341,7 @@ func (m *managed) bringPolicy(ctx context.Context, place place) error {
 			m.log.Warn("max-token-lifetime is shorter now: restart every kube-apiserver, which asks for it only when it starts, or its requests for longer tokens are refused", "maxTokenLifetime", after.MaxTokenLifetime)
 		}
 		if after.PublishAhead < before.PublishAhead {
-			m.log.Info("publish-ahead is shorter now, from the key after the next: caches may hold what was published under the longer one", "publishAhead", after.PublishAhead)
+			m.log.Info("publish-ahead is shorter now, in full for keys that come once the longer one is over: until then caches may hold what was published under it", "publishAhead", after.PublishAhead)
 		}
 		if before.Algorithm != after.Algorithm || before.RSABits != after.RSABits {
 			m.log.Info("the next key is published already: new keys after it follow the new policy", "algorithm", after.Algorithm, "rsaBits", after.RSABits)
