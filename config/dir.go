@@ -40,6 +40,9 @@ type Dir struct {
 	took    time.Duration
 	settled bool // no file was waiting to be read, or to be believed gone
 	err     error
+
+	served  map[string]string // the file of each issuer that Issuers returned last
+	refused bool              // whether it returned not all
 }
 
 // An issuerFile is one file. What it said last that made sense stays in force.
@@ -225,9 +228,10 @@ func (d *Dir) read(names []string) {
 }
 
 // Lost reports whether something is configured of which nothing is served, and
-// not even what it was before.
+// not even what it was before: since it never made sense, or because
+// [Dir.Issuers] has refused it.
 func (d *Dir) Lost() bool {
-	if d.err != nil && len(d.files) == 0 {
+	if d.refused || d.err != nil && len(d.files) == 0 {
 		return true
 	}
 	for _, f := range d.files {
@@ -240,28 +244,52 @@ func (d *Dir) Lost() bool {
 
 // Issuers are all that are to be served, those of the configuration first, and
 // what is wrong with the others. A file that cannot be used stands for what it
-// said before.
+// said before, and an issuer that was served before comes before a new one that
+// would take its place, its store or its socket.
 func (d *Dir) Issuers() (issuers []Issuer, problems []error) {
 	taken := make(claims)
 	for i := range d.parent.Issuers {
 		taken.claim(&d.parent.Issuers[i])
 	}
-	issuers = slices.Clip(d.parent.Issuers)
 	if d.err != nil {
 		problems = append(problems, fmt.Errorf("issuersDir %s: %w", d.path, d.err))
 	}
+	type entry struct {
+		file   string
+		issuer *Issuer
+	}
+	var entries []entry
+	refused := make(map[entry]error)
 	for _, name := range slices.Sorted(maps.Keys(d.files)) {
 		f := d.files[name]
 		if f.err != nil {
 			problems = append(problems, f.err)
 		}
 		for i := range f.issuers {
-			if err := taken.claim(&f.issuers[i]); err != nil {
-				problems = append(problems, fmt.Errorf("%s: %w", filepath.Join(d.path, name), err))
-				continue
-			}
-			issuers = append(issuers, f.issuers[i])
+			entries = append(entries, entry{name, &f.issuers[i]})
 		}
 	}
+	served := make(map[string]string)
+	for _, old := range []bool{true, false} {
+		for _, e := range entries {
+			if (d.served[e.issuer.Issuer] == e.file) != old {
+				continue
+			}
+			if refused[e] = taken.claim(e.issuer); refused[e] == nil {
+				served[e.issuer.Issuer] = e.file
+			}
+		}
+	}
+	issuers = slices.Clip(d.parent.Issuers)
+	d.refused = false
+	for _, e := range entries {
+		if err := refused[e]; err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", filepath.Join(d.path, e.file), err))
+			d.refused = true
+			continue
+		}
+		issuers = append(issuers, *e.issuer)
+	}
+	d.served = served
 	return issuers, problems
 }

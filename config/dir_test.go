@@ -279,3 +279,28 @@ func TestDirLost(t *testing.T) {
 	w.write("b.yaml", "issuer: ]")
 	lost("a file that made sense", false)
 }
+
+// A file that would take the place of an issuer that is served, or its store, is
+// refused, whatever it is called.
+func TestDirServedComesFirst(t *testing.T) {
+	w := newWorld(t)
+	managed := func(name, store string) string {
+		return fmt.Sprintf("issuer: https://%s.test\nmanaged: {store: %s}\n", name, store)
+	}
+	w.write("b.yaml", managed("b", "ring"))
+	w.expect("at the start", 0, "main b", "")
+	w.write("a.yaml", managed("a", "ring"))
+	w.after(time.Second, false)
+	w.expect("a copy with the same store", time.Second, "main b", "a.yaml: store "+filepath.Join(w.at, "ring")+" is that of issuer https://b.test already")
+	if !w.dir.Lost() {
+		t.Error("an issuer that is refused is lost")
+	}
+	w.write("a.yaml", managed("b", "other"))
+	w.after(time.Second, false)
+	w.expect("a copy with the same issuer", time.Second, "main b", "a.yaml: issuer https://b.test is served at the same host and path")
+	if err := os.Remove(filepath.Join(w.at, "b.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	w.after(time.Second, false)
+	w.expect("the first is gone", time.Second, "main b", "")
+}

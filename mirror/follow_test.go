@@ -167,3 +167,26 @@ func TestManyLookLessOften(t *testing.T) {
 		}
 	}
 }
+
+// What the one before learns while this one has not been heard counts too.
+func TestFollowerLearnsUntilItIsHeard(t *testing.T) {
+	w, f, g := new(world), new(fake), new(fake)
+	f.has(newKey(t, "a"))
+	before := w.mirror(f, "")
+	if err := before.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := w.follower(g, "", before)
+	g.fails("away")
+	if err := next.Refresh(t.Context()); err == nil {
+		t.Fatal("no failure")
+	}
+	f.has(newKey(t, "b"))
+	if err := before.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.has(newKey(t, "b"))
+	if err := next.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), `kid "b" is another key`) {
+		t.Errorf("another key under a kid that was shown meanwhile: %v", err)
+	}
+}

@@ -146,9 +146,6 @@ func New(cfg Config) *Mirror {
 	if err := m.recall(v); err != nil {
 		m.report(v, err)
 	}
-	if cfg.After != nil {
-		m.seen = m.seen.and(cfg.After.view.Load().seen)
-	}
 	m.view.Store(v)
 	return m
 }
@@ -207,7 +204,13 @@ func (m *Mirror) Refresh(ctx context.Context) error {
 	}
 	// Keys that cannot be kept are good ones, and a disk may hang.
 	heard := err == nil
-	err = errors.Join(err, m.publish(&v), m.save(ctx, &v, heard))
+	err = errors.Join(err, m.publish(&v))
+	if ctx.Err() == nil { // else another may keep the state by now
+		err = errors.Join(err, m.save(ctx, &v, heard))
+	}
+	if m.keys != nil {
+		m.cfg.After = nil
+	}
 	m.report(&v, err)
 	m.view.Store(&v)
 	return err
@@ -236,6 +239,9 @@ func (m *Mirror) take(v *view, a answer) error {
 		return fmt.Errorf("fetching keys from %s: there are %d, and at most %d can be published", m.cfg.Source, len(keys), maxKeys)
 	}
 	now := time.Now()
+	if m.cfg.After != nil && m.keys == nil { // it has gone on until now
+		m.seen = m.seen.and(m.cfg.After.view.Load().seen)
+	}
 	if !slices.EqualFunc(keys, m.keys, same) {
 		if err := m.seen.check(keys); err != nil {
 			return fmt.Errorf("fetching keys from %s: %w (hint: nothing of it is published, since somebody may want tokens of his own to be accepted; if it is meant, %s)", m.cfg.Source, err, m.forget())

@@ -31,6 +31,7 @@ const maxRequest = 1 << 20
 // closes l. Counts and latencies of calls go to metrics, and on from where an
 // earlier server has left them there.
 func (s *Server) Serve(ctx context.Context, l net.Listener, metrics prometheus.Registerer, log *slog.Logger) error {
+	defer l.Close()
 	counts := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 		grpcprom.WithHistogramBuckets([]float64{.0001, .0005, .001, .0025, .005, .01, .025, .1, 1})))
 	var before prometheus.AlreadyRegisteredError

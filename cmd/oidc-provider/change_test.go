@@ -10,11 +10,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	externaljwt "k8s.io/externaljwt/apis/v1"
@@ -190,4 +193,89 @@ func keySetOf(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// A change that is taken back while it comes about leaves nothing behind: the
+// socket answers for the ring as it is kept now.
+func TestChangeTakenBack(t *testing.T) {
+	t.Parallel()
+	entry := func(hint int) string {
+		return "issuers:\n" + managedEntry("a", fmt.Sprintf("signerSocket: a.sock, refreshHint: %ds", hint))
+	}
+	p := configured(t, map[string]string{"config.yaml": entry(60)})
+	p.signs("a.sock", "https://oidc.test/a")
+	conn, err := grpc.NewClient("unix:"+filepath.Join(p.dir, "a.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	hint := func() int64 {
+		keys, err := externaljwt.NewExternalJWTSignerClient(conn).FetchKeys(t.Context(), &externaljwt.FetchKeysRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return keys.GetRefreshHintSeconds()
+	}
+	change := func(to int) {
+		p.write("config.yaml", entry(to))
+		p.cmd.Process.Signal(syscall.SIGHUP)
+	}
+	for n := range 60 {
+		change(30)
+		time.Sleep(time.Duration(n) * 60 * time.Microsecond)
+		change(60)
+		time.Sleep(100 * time.Millisecond)
+		if got := hint(); got != 60 {
+			p.eventually("the hint is the configured one", func() bool { return hint() == 60 })
+		}
+	}
+	p.stop()
+}
+
+// An old backup is told as such across a change of the configuration too.
+func TestChangeRemembersTheRing(t *testing.T) {
+	t.Parallel()
+	p := configured(t, map[string]string{"config.yaml": "issuers:\n" + managedEntry("a", "refreshHint: 60s")})
+	jwks := "http://" + p.addr + "/a/openid/v1/jwks"
+	ring := filepath.Join(p.dir, "ring-a", "ring.json")
+	kid := regexp.MustCompile(`"kid":"([^"]*)"`).FindStringSubmatch(fetchBody(jwks))[1]
+	p.must("keys", "rotate", "--force", "--store", "ring-a")
+	p.eventually("there are three keys", func() bool { return strings.Count(fetchBody(jwks), `"kid"`) == 3 })
+	p.eventually("the next one is planned", func() bool { return !strings.Contains(p.readyz(), "[!]") })
+	backup, err := os.ReadFile(ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.must("keys", "revoke", kid, "--store", "ring-a")
+	p.eventually("it is revoked", func() bool { return !strings.Contains(fetchBody(jwks), kid) })
+	if err := os.WriteFile(ring, backup, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.eventually("it is refused", func() bool { return strings.Contains(p.readyz(), "went back in time") })
+	p.write("config.yaml", "issuers:\n"+managedEntry("a", "refreshHint: 30s"))
+	p.eventually("it is refused again", func() bool { return strings.Contains(p.readyz(), "[!]change") })
+	if strings.Contains(fetchBody(jwks), kid) {
+		t.Error("a revoked key has come back")
+	}
+	p.stop()
+}
+
+// An identity that was wrong is read again once it is mended.
+func TestMendedIdentity(t *testing.T) {
+	t.Parallel()
+	right, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := configured(t, map[string]string{"config.yaml": "issuers:\n" + managedEntry("a", ""), "id.txt": wrong.String()})
+	p.must("keys", "init", "--store", "sealed", "--issuer", "https://oidc.test/b", "--recipient", right.Recipient().String())
+	p.write("config.yaml", "issuers:\n"+managedEntry("a", "")+"- {issuer: 'https://oidc.test/b', managed: {store: sealed, peers: [none], ageIdentities: [id.txt]}}\n")
+	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "no identity at hand opens it") })
+	p.write("id.txt", right.String())
+	p.eventually("it is served", func() bool { return get("http://"+p.addr+"/b/openid/v1/jwks") == http.StatusOK })
+	p.stop()
 }

@@ -24,9 +24,9 @@ import (
 // A source is where the keys of an issuer come from.
 type source interface {
 	// run keeps the documents of the issuer up to date until ctx is done. It
-	// calls shown when there are some, and maybe again. An error says that it
-	// can never work.
-	run(ctx context.Context, shown func()) error
+	// calls shown when there are some, and maybe again, and hears whether they
+	// are what is shown now. An error says that it can never work.
+	run(ctx context.Context, shown func() bool) error
 	// settled reports whether there are documents, or it is known why not.
 	settled() bool
 	// checks are for /readyz. They decide whether the issuer can be served.
@@ -146,7 +146,7 @@ func (f *fleet) change(i *issuer, cfg config.Issuer) bool {
 			f.log.Error("max-age cannot be changed", "issuer", cfg.Issuer, "err", err)
 		}
 		return true
-	case reflect.DeepEqual(current.cfg, cfg): // it went back to what it was
+	case reflect.DeepEqual(current.cfg, cfg) && !bringsPolicy(next.cfg, cfg): // it went back to what it was
 		i.next.Store(nil)
 	case !current.docs.Published(): // there is nothing to go on with
 		k := f.newKeeper(i, cfg, nil)
@@ -161,6 +161,11 @@ func (f *fleet) change(i *issuer, cfg config.Issuer) bool {
 		next.stop()
 	}
 	return true
+}
+
+// bringsPolicy reports whether a may have changed the policy of the ring of b.
+func bringsPolicy(a, b config.Issuer) bool {
+	return a.Managed != nil && b.Managed != nil && a.Managed.Policy != b.Managed.Policy
 }
 
 // onlyMaxAge reports whether a and b differ in nothing that needs another
@@ -187,6 +192,9 @@ func (f *fleet) newKeeper(i *issuer, cfg config.Issuer, before *keeper) *keeper 
 		}
 		if before != nil {
 			m.shows = before.docs.KeyIDs
+			if other, ok := before.source.(*managed); ok && other.cfg.Store == cfg.Managed.Store {
+				m.after = other
+			}
 		}
 		k.source = m
 		return k
@@ -202,8 +210,8 @@ func (f *fleet) newKeeper(i *issuer, cfg config.Issuer, before *keeper) *keeper 
 // A broken source is one that cannot be made of its configuration.
 type broken struct{ error }
 
-func (broken) run(ctx context.Context, _ func()) error { <-ctx.Done(); return nil }
-func (broken) settled() bool                           { return true }
+func (broken) run(ctx context.Context, _ func() bool) error { <-ctx.Done(); return nil }
+func (broken) settled() bool                                { return true }
 func (b broken) checks() []web.Check {
 	return []web.Check{{Name: "keys", Run: func() (string, error) { return "", b.error }}}
 }
@@ -214,22 +222,19 @@ func (f *fleet) start(i *issuer, k *keeper) {
 	k.stop = stop
 	f.wg.Go(func() {
 		defer stop()
-		if err := k.run(ctx, func() { f.shown(i, k) }); err != nil {
+		if err := k.run(ctx, func() bool { return f.shown(i, k) }); err != nil {
 			f.failed(err)
 		}
 	})
 }
 
 // shown makes k what i shows, if it is to be, and ends what it takes the place
-// of.
-func (f *fleet) shown(i *issuer, k *keeper) {
-	if i.next.Load() != k {
-		return // it is current already, or not wanted any more
-	}
+// of. It is false if k is not wanted any more.
+func (f *fleet) shown(i *issuer, k *keeper) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if i.next.Load() != k {
-		return
+		return i.current.Load() == k
 	}
 	before := i.current.Load()
 	i.slot.Show(k.docs)
@@ -241,6 +246,7 @@ func (f *fleet) shown(i *issuer, k *keeper) {
 	if len(gone) > 0 {
 		f.log.Warn("keys are not published any more since the configuration has changed: tokens by them will be rejected", "issuer", i.url.String(), "kids", gone)
 	}
+	return true
 }
 
 // settle waits until every issuer has something to show, or says why not: who

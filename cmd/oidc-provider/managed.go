@@ -32,6 +32,10 @@ type managed struct {
 	// the ring must know them. Nil if there was none.
 	shows func() []string
 
+	// after keeps the ring in the same store until then, nil if nothing does:
+	// what it has seen of the ring counts.
+	after *managed
+
 	// once makes everything but a store that is away final. Otherwise it is
 	// tried again, since somebody may mend it.
 	once bool
@@ -55,7 +59,7 @@ const (
 
 // run implements [source]. The socket comes before the ring: one that is taken
 // should change no key.
-func (m *managed) run(ctx context.Context, shown func()) error {
+func (m *managed) run(ctx context.Context, shown func() bool) error {
 	defer m.close()
 	after := retryOpen
 	for {
@@ -88,7 +92,7 @@ func (m *managed) run(ctx context.Context, shown func()) error {
 
 // work opens the socket and the ring, and keeps that going until ctx is done or
 // the socket breaks.
-func (m *managed) work(ctx context.Context, shown func()) error {
+func (m *managed) work(ctx context.Context, shown func() bool) error {
 	if m.socket == nil && m.cfg.SignerSocket != "" {
 		var err error
 		if m.socket, err = m.sockets.acquire(ctx, m.cfg.SignerSocket, m.issuer.String()); err != nil {
@@ -97,19 +101,26 @@ func (m *managed) work(ctx context.Context, shown func()) error {
 	}
 	rotator, err := m.openRing(ctx)
 	if err != nil {
+		if m.place != nil && !errors.Is(err, rotation.ErrUnavailable) {
+			m.place.close() // it may have been opened with files that are mended by then
+			m.place = nil
+		}
 		return fmt.Errorf("store %s: %w", m.cfg.Store, err)
 	}
 	m.rotator.Store(rotator)
 	m.waiting.Store(nil)
-	shown() // what signs next must be published first
+	if !shown() { // what signs next must be published first
+		<-ctx.Done() // not wanted any more
+		return nil
+	}
 	if m.socket == nil {
 		rotator.Run(ctx)
 		return nil
 	}
-	m.socket.use(rotator, time.Duration(m.cfg.RefreshHint))
+	m.socket.use(ctx, rotator, time.Duration(m.cfg.RefreshHint))
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	context.AfterFunc(m.socket.ctx, stop)
+	defer context.AfterFunc(m.socket.ctx, stop)()
 	rotator.Run(ctx)
 	if broken := context.Cause(m.socket.ctx); broken != nil {
 		m.sockets.release(m.socket)
@@ -156,6 +167,11 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	if err := m.checkShown(ring); err != nil {
 		return nil, err
 	}
+	if m.after != nil && m.after.rotator.Load() != nil {
+		known := m.after.rotator.Load().View().Ring().Seen()
+		known.By = "this process"
+		seen = append(seen, known)
+	}
 	if err := check(ring, seen, func(w string) { m.log.Warn(w) }); err != nil {
 		return nil, fmt.Errorf("%w; %s asks nobody", err, m.say("--peer none", "peers: [none]"))
 	}
@@ -180,6 +196,13 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.shows != nil && !m.cfg.PublishOnly {
+		// What is there may be able to, as while a KMS plugin is away.
+		if _, err := rotator.Signer(time.Now()); err != nil {
+			return nil, fmt.Errorf("it could not sign: %w", err)
+		}
+	}
+	m.after = nil
 	ring = rotator.View().Ring()
 	m.warnOfRing(place, ring)
 	m.opened(ring, made)

@@ -22,7 +22,7 @@ type mirrored struct {
 	*mirror.Mirror
 	from  mirror.Source
 	docs  *web.Documents
-	shown func() // to be told of every publication, once this runs
+	shown func() bool // to be told of every publication, once this runs
 }
 
 // newMirrored makes the source of cfg. before is what shows the issuer until
@@ -79,7 +79,7 @@ func (m *mirrored) publish(keys []jwks.PublicKey) error {
 }
 
 // run implements [source].
-func (m *mirrored) run(ctx context.Context, shown func()) error {
+func (m *mirrored) run(ctx context.Context, shown func() bool) error {
 	m.shown = shown
 	m.Run(ctx)
 	return nil

@@ -100,9 +100,12 @@ func (s *sockets) release(k *socket) {
 }
 
 // use answers with keys from now on.
-func (k *socket) use(keys signer.Keys, refreshHint time.Duration) {
+func (k *socket) use(ctx context.Context, keys signer.Keys, refreshHint time.Duration) {
 	k.all.mu.Lock()
 	defer k.all.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
 	if k.server != nil {
 		k.server.Use(keys, refreshHint)
 		return
