@@ -44,14 +44,7 @@ func writeIssuer(p *process, i int) {
 
 func newIssuersProcess(b *testing.B, n int) *process {
 	b.Helper()
-	dir := b.TempDir()
-	p := &process{t: b, dir: dir}
-	for _, addr := range []*string{&p.addr, &p.adminAddr} {
-		var err error
-		if *addr, err = freeAddress(); err != nil {
-			b.Fatal(err)
-		}
-	}
+	p := newProcess(b)
 	p.write("config.yaml", issuersConfig)
 	for i := range n {
 		writeIssuer(p, i)

@@ -55,9 +55,8 @@ func (p *process) must(args ...string) {
 	}
 }
 
-// serve starts a server on a new ring and waits until it is ready. policy are
-// flags of keys init, extra those of serve.
-func serve(t testing.TB, policy []string, extra ...string) *process {
+// newProcess has a directory and addresses, and does not run yet.
+func newProcess(t testing.TB) *process {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "oidc-provider") // shorter than t.TempDir, for sockets
 	if err != nil {
@@ -70,6 +69,14 @@ func serve(t testing.TB, policy []string, extra ...string) *process {
 			t.Fatal(err)
 		}
 	}
+	return p
+}
+
+// serve starts a server on a new ring and waits until it is ready. policy are
+// flags of keys init, extra those of serve.
+func serve(t testing.TB, policy []string, extra ...string) *process {
+	t.Helper()
+	p := newProcess(t)
 	p.issuer = "http://" + p.addr
 	p.must(append([]string{"keys", "init", "--store", "keys", "--issuer", p.issuer}, policy...)...)
 	p.start(extra...)

@@ -51,17 +51,8 @@ func startExample(t *testing.T, text, issuerFile string) {
 	if err := parses(text); err != nil {
 		t.Fatalf("as it stands: %v", err)
 	}
-	dir, err := os.MkdirTemp("", "oidc-provider") // short, for sockets
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &process{t: t, dir: dir}
-	for _, addr := range []*string{&p.addr, &p.adminAddr} {
-		if *addr, err = freeAddress(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	p := newProcess(t)
+	dir := p.dir
 	own := func(text string) string { return systemPaths.ReplaceAllString(text, "${1}"+dir+"/$2/") }
 	for _, name := range []string{"etc/kubernetes/pki/sa.pub", "etc/oidc-provider/keys/c.pem", "keys-c/a.pem"} {
 		p.write(name, testKey(t, "rsa-public.pem"))

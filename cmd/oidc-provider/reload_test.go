@@ -30,17 +30,7 @@ import (
 // adds, and waits until it is ready.
 func configured(t testing.TB, files map[string]string) *process {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "oidc-provider")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &process{t: t, dir: dir}
-	for _, addr := range []*string{&p.addr, &p.adminAddr} {
-		if *addr, err = freeAddress(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	p := newProcess(t)
 	for name, text := range files {
 		p.write(name, text)
 	}
