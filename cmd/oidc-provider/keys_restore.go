@@ -55,7 +55,7 @@ and revoke again what was revoked, before the servers start.`,
 			if err != nil {
 				return err
 			}
-			if err := check(r, seen, func(w string) { warn(cmd, "%s", w) }); err != nil {
+			if err := checkAgainst(r, seen, func(w string) { warn(cmd, "%s", w) }); err != nil {
 				return fmt.Errorf("%s was not restored: %w; --peer none restores it all the same", args[0], err)
 			}
 			if err := s.create(cmd.Context(), r); err != nil {

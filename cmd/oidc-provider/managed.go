@@ -172,7 +172,7 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 		known.By = "this process"
 		seen = append(seen, known)
 	}
-	if err := check(ring, seen, func(w string) { m.log.Warn(w) }); err != nil {
+	if err := checkAgainst(ring, seen, func(w string) { m.log.Warn(w) }); err != nil {
 		return nil, fmt.Errorf("%w; %s asks nobody", err, m.say("--peer none", "peers: [none]"))
 	}
 	if made {

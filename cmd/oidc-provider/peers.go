@@ -138,9 +138,9 @@ func shownAt(ctx context.Context, client *http.Client, peer string) (rotation.Se
 	return seen, nil
 }
 
-// check reports whether ring can have come after all that was seen, and warns
+// checkAgainst reports whether ring can have come after all that was seen, and warns
 // if the world has not seen the key that signs.
-func check(ring *rotation.Ring, seen []rotation.Seen, warn func(string)) error {
+func checkAgainst(ring *rotation.Ring, seen []rotation.Seen, warn func(string)) error {
 	active := ring.Active(ring.At(time.Now()))
 	for _, s := range seen {
 		if err := ring.CheckAgainst(s); err != nil {
