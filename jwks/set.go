@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -59,6 +60,10 @@ func Parse(data []byte) ([]PublicKey, error) {
 // privateMembers hold private or symmetric key material, or seeds of it (RFC
 // 7518, sections 6.2.2, 6.3.2 and 6.4.1; RFC 9964).
 var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
+
+// IsPrivate reports whether the member of a JWK with this name holds private
+// or symmetric key material.
+func IsPrivate(member string) bool { return slices.Contains(privateMembers, member) }
 
 // Filter reads a JSON Web Key Set of somebody else as relying parties do (RFC
 // 7517, section 5): it passes the keys that [Parse] takes, and says why of

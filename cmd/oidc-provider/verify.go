@@ -81,12 +81,30 @@ func readToken(stdin io.Reader, args []string) (string, error) {
 		token = args[0]
 	}
 	if token == "-" {
-		data, err := io.ReadAll(io.LimitReader(stdin, maxToken+1))
+		return readTokenFile(stdin, token)
+	}
+	return trimToken(token)
+}
+
+// readTokenFile reads a token from a file, or from stdin if that is -.
+func readTokenFile(stdin io.Reader, name string) (string, error) {
+	from := stdin
+	if name != "-" {
+		f, err := os.Open(name)
 		if err != nil {
 			return "", fmt.Errorf("reading the token: %w", err)
 		}
-		token = string(data)
+		defer f.Close()
+		from = f
 	}
+	data, err := io.ReadAll(io.LimitReader(from, maxToken+1))
+	if err != nil {
+		return "", fmt.Errorf("reading the token: %w", err)
+	}
+	return trimToken(string(data))
+}
+
+func trimToken(token string) (string, error) {
 	token = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(token), "Bearer "))
 	switch {
 	case token == "":

@@ -1,0 +1,162 @@
+package check
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxDocument is far above what any relying party reads, and maxHeader
+	// above what any proxy sends.
+	maxDocument = 1 << 20
+	maxHeader   = 64 << 10
+	// maxAddresses and maxTries bound how often one document is asked for.
+	maxAddresses = 16
+	maxTries     = 1000
+)
+
+const userAgent = "oidc-provider"
+
+// viaProxy stands for the address of a host that only a proxy can resolve.
+const viaProxy = "through the proxy"
+
+// A client asks for documents. Each request has a connection of its own, as
+// those of different relying parties have.
+type client struct{ Options }
+
+func newClient(o Options) *client { return &client{o} }
+
+func (c *client) proxied(u *url.URL) bool {
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+	return err == nil && proxy != nil
+}
+
+// tlsConfig lets every certificate pass: what it is worth is judged later, and
+// nothing that is secret goes over the connection.
+func tlsConfig(u *url.URL, protocols ...string) *tls.Config {
+	return &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, NextProtos: protocols}
+}
+
+// get asks for u at address. Relying parties differ: with n they take turns in
+// HTTP/2 and HTTP/1.1, and in asking for compression.
+func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (answer Answer) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	h2, compressed := n%2 == 0, n%4 >= 2
+	config := tlsConfig(u)
+	transport := &http.Transport{
+		DisableKeepAlives:      true,
+		DisableCompression:     !compressed,
+		ForceAttemptHTTP2:      h2,
+		TLSClientConfig:        config,
+		MaxResponseHeaderBytes: maxHeader,
+	}
+	defer transport.CloseIdleConnections()
+	if address == viaProxy {
+		transport.Proxy = http.ProxyFromEnvironment
+	} else {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
+	}
+	// The chain is of interest also if nothing comes after it, and if the
+	// request has ended before the handshake.
+	var handshake atomic.Pointer[tls.ConnectionState]
+	config.VerifyConnection = func(s tls.ConnectionState) error {
+		handshake.Store(&s)
+		return nil
+	}
+	answer.Address = address
+	defer func() {
+		if s := handshake.Load(); s != nil {
+			answer.Chain, answer.TLS = s.PeerCertificates, s.Version
+		}
+	}()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		answer.Err = err
+		return answer
+	}
+	req.Header.Set("User-Agent", userAgent)
+	req.Header.Set("Accept", "application/json")
+	start := time.Now()
+	resp, err := transport.RoundTrip(req) // and so follows nothing
+	if err == nil {
+		answer.read(resp)
+		answer.Latency, err = time.Since(start), answer.Err
+	}
+	if err != nil {
+		answer.fail(ctx, err)
+	}
+	return answer
+}
+
+// http10 asks for u as the oldest of clients do.
+func (c *client) http10(ctx context.Context, u *url.URL, address string) (answer Answer) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	answer.Address = address
+	if err := answer.http10(ctx, u); err != nil {
+		answer.fail(ctx, err)
+	}
+	return answer
+}
+
+func (a *Answer) http10(ctx context.Context, u *url.URL) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", a.Address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	stream := conn
+	if u.Scheme == "https" {
+		stream = tls.Client(conn, tlsConfig(u))
+	}
+	if _, err := fmt.Fprintf(stream, "GET %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: %s\r\n\r\n", u.RequestURI(), u.Host, userAgent); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(stream, maxHeader+maxDocument)), nil)
+	if err != nil {
+		return err
+	}
+	a.read(resp)
+	return a.Err
+}
+
+func (a *Answer) read(resp *http.Response) {
+	defer resp.Body.Close()
+	a.Proto, a.Status, a.Header, a.Transfer = resp.Proto, resp.StatusCode, resp.Header, resp.TransferEncoding
+	a.Body, a.Err = io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+	if len(a.Body) > maxDocument {
+		a.Body, a.TooLong, a.Err = a.Body[:maxDocument], true, nil
+	}
+}
+
+// fail notes why no answer came.
+func (a *Answer) fail(ctx context.Context, err error) {
+	a.NoRoute = errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = errTimeout
+	}
+	a.Err = err
+}
+
+var errTimeout = errors.New("no whole answer in time")
+
+// isAnswer reports whether an error comes from somebody who was there.
+func isAnswer(err error) bool {
+	var op *net.OpError
+	return !(errors.As(err, &op) && op.Op == "dial") && !errors.Is(err, errTimeout)
+}

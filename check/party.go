@@ -1,0 +1,112 @@
+package check
+
+import "time"
+
+// A Party is a kind of relying party, and what it can bear. A zero limit is
+// one that is not there or not documented.
+type Party struct {
+	Name  string
+	Title string
+
+	// Algorithms of the keys that it accepts, none for all that are
+	// advertised.
+	Algorithms []string
+	// WholeSet says that a single key that it does not understand spoils the
+	// key set.
+	WholeSet bool
+	// Cache is how long it holds the keys whatever Cache-Control says, and
+	// Refetch whether an unknown kid makes it ask earlier.
+	Cache   time.Duration
+	Refetch bool
+
+	// NoPort and MaxIssuer, in bytes, limit the issuer URL.
+	NoPort    bool
+	MaxIssuer int
+	// HTTPS says that it takes no other scheme, not even on loopback hosts.
+	HTTPS bool
+	// Internet says that it asks from the public internet, PublicCA that it
+	// trusts no CA of one's own.
+	Internet bool
+	PublicCA bool
+
+	// MaxKeys, MaxRSAKeys and MaxBytes limit the key set, and Timeout the
+	// time that it waits for it.
+	MaxKeys    int
+	MaxRSAKeys int
+	MaxBytes   int
+	Timeout    time.Duration
+
+	// Audience is the one that its tokens have unless somebody chose another.
+	Audience string
+	// MaxSubject, in bytes, MaxAudiences, and MaxAudience, in bytes, limit
+	// the claims; MaxAge the time since iat. NoSpace says that white space in
+	// the subject is refused, AuthorizedParty that a token with several
+	// audiences needs an azp.
+	MaxSubject      int
+	NoSpace         bool
+	MaxAudiences    int
+	MaxAudience     int
+	MaxAge          time.Duration
+	AuthorizedParty bool
+}
+
+var rsaOnly = []string{"RS256", "RS384", "RS512"}
+
+// Parties are the relying parties whose rules are known, from their sources
+// and documentation.
+var Parties = []Party{
+	{Name: "aws", Title: "AWS STS", Algorithms: append([]string{"ES256", "ES384", "ES512"}, rsaOnly...),
+		HTTPS: true, NoPort: true, MaxIssuer: 255, Internet: true, MaxRSAKeys: 100, Timeout: 5 * time.Second,
+		Audience: "sts.amazonaws.com", AuthorizedParty: true},
+	{Name: "gcp", Title: "Google Cloud", Algorithms: []string{"RS256", "ES256"},
+		HTTPS: true, Internet: true, PublicCA: true,
+		MaxSubject: 127, MaxAudiences: 10, MaxAudience: 256, MaxAge: 24 * time.Hour},
+	{Name: "azure", Title: "Entra ID", Algorithms: []string{"RS256"},
+		HTTPS: true, MaxIssuer: 600, Internet: true, PublicCA: true, MaxKeys: 100,
+		Audience: "api://AzureADTokenExchange", MaxSubject: 600, NoSpace: true},
+	{Name: "vault", Title: "Vault", WholeSet: true, Refetch: true,
+		Algorithms: append([]string{"ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"}, rsaOnly...)},
+	{Name: "kubernetes", Title: "kube-apiserver", Algorithms: []string{"RS256"}, WholeSet: true, HTTPS: true},
+	{Name: "go-oidc", Title: "go-oidc", Refetch: true},
+	{Name: "envoy", Title: "Envoy jwt_authn", Cache: 10 * time.Minute},
+	{Name: "istio", Title: "Istio", Cache: 20 * time.Minute},
+	{Name: "nginx", Title: "nginx OIDC reference", Cache: 12 * time.Hour, MaxBytes: 32 << 10},
+	{Name: "lua-resty-openidc", Title: "lua-resty-openidc", Algorithms: rsaOnly, Cache: 24 * time.Hour, Refetch: true},
+	{Name: "spring", Title: "Spring Security, older Nimbus", Algorithms: []string{"RS256"}, Cache: 5 * time.Minute, Refetch: true,
+		MaxBytes: 51200, Timeout: 500 * time.Millisecond},
+	{Name: "jose", Title: "jose for Node.js", Cache: 10 * time.Minute, Refetch: true, Timeout: 5 * time.Second},
+	{Name: "jwks-rsa", Title: "jwks-rsa for Node.js", Cache: 10 * time.Minute, Refetch: true},
+	{Name: "pyjwt", Title: "PyJWT", Cache: 5 * time.Minute, Refetch: true},
+	{Name: "dotnet", Title: ".NET ConfigurationManager", Cache: 12 * time.Hour, Refetch: true, HTTPS: true},
+	{Name: "jwx", Title: "jwx for Go", Cache: 15 * time.Minute},
+	{Name: "keyfunc", Title: "keyfunc for Go", Cache: time.Hour, Refetch: true},
+}
+
+// PartyByName returns the relying party with a name.
+func PartyByName(name string) (Party, bool) {
+	for _, p := range Parties {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Party{}, false
+}
+
+// PartyNames are the names of all [Parties].
+func PartyNames() []string {
+	names := make([]string, len(Parties))
+	for i, p := range Parties {
+		names[i] = p.Name
+	}
+	return names
+}
+
+// titles are the names for people of those that a rule is for.
+func titles(rule func(Party) bool) (names, titles []string) {
+	for _, p := range Parties {
+		if rule(p) {
+			names, titles = append(names, p.Name), append(titles, p.Title)
+		}
+	}
+	return names, titles
+}

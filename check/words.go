@@ -1,0 +1,54 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// list is items as people write them, without end.
+func list(items []string) string {
+	const most = 8
+	if more := len(items) - most; more > 0 {
+		items = append(slices.Clone(items[:most]), fmt.Sprintf("%d more", more))
+	}
+	clean := make([]string, len(items))
+	for i, item := range items {
+		clean[i] = name(item)
+	}
+	switch n := len(clean); n {
+	case 0:
+		return "none"
+	case 1:
+		return clean[0]
+	default:
+		return strings.Join(clean[:n-1], ", ") + " and " + clean[n-1]
+	}
+}
+
+// name is what somebody else has called something, safe to be printed.
+func name(s string) string {
+	const longest = 200
+	s = strings.ToValidUTF8(strings.Map(printable, s), "?")
+	if len(s) > longest {
+		s = strings.ToValidUTF8(s[:longest], "") + "…"
+	}
+	return s
+}
+
+func printable(r rune) rune {
+	if !unicode.IsPrint(r) {
+		return ' '
+	}
+	return r
+}
+
+func sorted(items []string) []string {
+	slices.Sort(items)
+	return items
+}
+
+func intersect(a, b []string) bool {
+	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+}

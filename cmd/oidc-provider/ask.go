@@ -1,0 +1,70 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"oidc-provider/check"
+)
+
+// askFlags say how a live issuer is asked.
+type askFlags struct {
+	caFile       string
+	connectTo    []string
+	timeout      time.Duration
+	publishAhead time.Duration
+}
+
+func (a *askFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&a.caFile, "ca-file", "", "PEM file of the private CA that the issuer's certificates are from; public clouds do not trust such")
+	flags.StringArrayVar(&a.connectTo, "connect-to", nil, "HOST:PORT:ADDRESS:PORT: connect to this IP address and port instead of asking DNS for HOST; may be given several times, also for one HOST")
+	flags.DurationVar(&a.timeout, "timeout", 5*time.Second, "longest time for a request; AWS STS waits 5s")
+	flags.DurationVar(&a.publishAhead, "publish-ahead", 24*time.Hour, "how long the issuer publishes a key before it signs")
+}
+
+func (a *askFlags) options(issuer string) (check.Options, error) {
+	o := check.Options{Issuer: issuer, Timeout: a.timeout, PublishAhead: a.publishAhead, ConnectTo: map[string][]string{}}
+	if a.timeout <= 0 || a.publishAhead <= 0 {
+		return o, fmt.Errorf("--timeout and --publish-ahead must be more than 0")
+	}
+	for _, raw := range a.connectTo {
+		from, to, err := parseConnectTo(raw)
+		if err != nil {
+			return o, err
+		}
+		o.ConnectTo[from] = append(o.ConnectTo[from], to)
+	}
+	if a.caFile != "" {
+		pem, err := os.ReadFile(a.caFile)
+		if err != nil {
+			return o, fmt.Errorf("--ca-file: %w", err)
+		}
+		o.Roots = x509.NewCertPool()
+		if !o.Roots.AppendCertsFromPEM(pem) {
+			return o, fmt.Errorf("--ca-file %s: no PEM certificate in it", a.caFile)
+		}
+	}
+	return o, nil
+}
+
+var connectTo = regexp.MustCompile(`^(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}):(.+)$`)
+
+// parseConnectTo reads HOST:PORT:ADDRESS:PORT. IPv6 addresses are in brackets.
+func parseConnectTo(raw string) (from, to string, err error) {
+	parts := connectTo.FindStringSubmatch(raw)
+	if parts != nil {
+		_, err = netip.ParseAddrPort(parts[3])
+	}
+	if parts == nil || err != nil {
+		return "", "", fmt.Errorf("--connect-to %q: want HOST:PORT:ADDRESS:PORT, like oidc.example.com:443:192.0.2.7:8443", raw)
+	}
+	return net.JoinHostPort(strings.ToLower(strings.Trim(parts[1], "[]")), parts[2]), parts[3], nil
+}
