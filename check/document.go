@@ -45,12 +45,12 @@ func documentChecks(what string, of func(*Observation) *Document) []Check {
 	}
 	checks := []Check{
 		check("certificate", "Is the certificate valid for the host, and its chain whole?", certificate),
-		check("answer", "Does every address answer, every time, and in time?", answers),
 		check("tls", "Is TLS 1.2 or later spoken?", tlsVersion),
+		check("answer", "Does every address answer, every time, and in time?", answers),
 		check("expiry", "Is the certificate valid for some time yet?", expiry),
 		answered("redirect", "Is it where it should be, without a redirect?", redirect),
 		answered("status", "Is the status 200?", status),
-		good("type", "Is the Content-Type JSON?", contentType(what)),
+		good("content-type", "Is the Content-Type JSON?", contentType(what)),
 		good("encoding", "Does a client that asked for no compression get none?", encoding),
 		good("same", "Is the answer the same from every address, and every time?", same),
 		good("http10", "Do clients of HTTP/1.0 get it?", http10),

@@ -32,7 +32,7 @@ var keyChecks = []Check{
 		}
 		return pass("no private member")
 	}),
-	eachKey("type", "Is every key of a type and on a curve that is known?", func(k *JWK) Result {
+	eachKey("kty", "Is every key of a type and on a curve that is known?", func(k *JWK) Result {
 		const why = "Vault and kube-apiserver refuse the whole set for one key that they do not understand"
 		switch {
 		case k.members == nil:
@@ -44,6 +44,7 @@ var keyChecks = []Check{
 		}
 		return pass("RSA, EC or OKP")
 	}),
+	// go-jose refuses RSA keys that are too large to be verified with, too.
 	eachKey("material", "Are the numbers of every key a key?", func(k *JWK) Result {
 		if k.err != nil && k.members != nil {
 			return fail(fmt.Sprintf("%s: %s", k.name(), name(k.err.Error())), "no token by it can be verified, and some refuse the whole set", "publish the key anew from its public half")
@@ -78,7 +79,7 @@ var keyChecks = []Check{
 		}
 		return pass("every one fits, or is not said")
 	}),
-	eachKey("strength", "Is every key strong enough, and not too large?", func(k *JWK) Result {
+	eachKey("strength", "Is every key strong enough?", func(k *JWK) Result {
 		key, ok := k.public.(*rsa.PublicKey)
 		if !ok {
 			return pass("strong enough")
@@ -86,12 +87,8 @@ var keyChecks = []Check{
 		switch bits := key.N.BitLen(); {
 		case bits < 2048:
 			return fail(fmt.Sprintf("%s has %d bits", k.name(), bits), "RS256 needs 2048 (RFC 7518, section 3.3), and Go and Java refuse less", "rotate to a key of 2048 bits")
-		case bits > 8192:
-			return fail(fmt.Sprintf("%s has %d bits", k.name(), bits), "Go refuses more than 8192 bits in certificates, and everybody is slow with them", "rotate to a key of 2048 bits")
 		case key.E < 3 || key.E%2 == 0:
 			return fail(fmt.Sprintf("%s has the exponent %d", k.name(), key.E), "that is no RSA key", "rotate to a key with the exponent 65537")
-		case bits > 4096:
-			return warn(fmt.Sprintf("%s has %d bits", k.name(), bits), "every verification takes longer, and few try such keys", "rotate to a key of 2048 to 4096 bits")
 		case key.E != 65537:
 			return warn(fmt.Sprintf("%s has the exponent %d", k.name(), key.E), "some libraries take 65537 only", "rotate to a key with that exponent")
 		}

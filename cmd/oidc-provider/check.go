@@ -220,9 +220,11 @@ func (c *checkCommand) print(w io.Writer, report *check.Report) error {
 		return enc.Encode(report)
 	}
 	for _, r := range report.Results {
-		printResult(w, r)
+		if r.Status != check.Skip {
+			printResult(w, r)
+		}
 	}
-	_, err := fmt.Fprintf(w, "\n%d passed, %d warned, %d failed, %d skipped\n",
+	_, err := fmt.Fprintf(w, "\n%d passed, %d warned, %d failed, %d skipped (-o json shows them)\n",
 		report.Count(check.Pass), report.Count(check.Warn), report.Count(check.Fail), report.Count(check.Skip))
 	return err
 }
