@@ -36,6 +36,15 @@ func (o *Observation) observeToken() {
 	o.Options.Token = "" // so that it goes nowhere with the report
 }
 
+// Judge is what there is to say to another token, by what was seen of the
+// issuer.
+func (o *Observation) Judge(token, audience string) *Report {
+	other := *o
+	other.Options.Token, other.Options.Audience = token, audience
+	other.observeToken()
+	return judge(&other)
+}
+
 func parseToken(raw string) *token {
 	t := &token{raw: raw}
 	parts := strings.Split(raw, ".")
@@ -98,7 +107,8 @@ var tokenChecks = append([]Check{
 			for _, k := range o.JWKs {
 				kids = append(kids, k.KeyID)
 			}
-			return fail(fmt.Sprintf("kid %.64q, and published are %s", t.kid, list(kids)), "no relying party can verify it", "a key that was revoked, was removed after its time, or belongs to another issuer: get a new token")
+			return fail(fmt.Sprintf("unknown kid: the token has %.64q, the issuer publishes %s", t.kid, list(kids)),
+				"no relying party can verify it", "its key was revoked, was removed after its time, or belongs to another issuer: get a new token")
 		}
 		return pass("%s", name(t.kid))
 	})),
@@ -108,9 +118,9 @@ var tokenChecks = append([]Check{
 		case k == nil:
 			return skip("the key is not published")
 		case !slices.Contains(k.algorithms(), t.alg):
-			return fail(fmt.Sprintf("alg is %.32q, and the key is for %s", t.alg, list(k.algorithms())), "relying parties refuse it", "sign with the algorithm of the key")
+			return fail(fmt.Sprintf("wrong algorithm: the token has %.32q, and the key is for %s", t.alg, list(k.algorithms())), "relying parties refuse it", "sign with the algorithm of the key")
 		case len(o.Metadata.Algorithms) > 0 && !slices.Contains(o.Metadata.Algorithms, t.alg):
-			return fail(fmt.Sprintf("alg is %.32q, and advertised are %s", t.alg, list(o.Metadata.Algorithms)), "go-oidc and others refuse it", "advertise it in the configuration")
+			return fail(fmt.Sprintf("wrong algorithm: the token has %.32q, and the issuer advertises %s", t.alg, list(o.Metadata.Algorithms)), "go-oidc and others refuse it", "advertise it in the configuration")
 		}
 		return pass("%s", name(t.alg))
 	})),
@@ -124,13 +134,13 @@ var tokenChecks = append([]Check{
 			_, err = parsed.Verify(k.public)
 		}
 		if err != nil {
-			return fail("it was not made by "+k.name()+" over this header and these claims", "no relying party accepts it", "get a new token, and see that nothing changes it on its way")
+			return fail("bad signature: it was not made by "+k.name()+" over this header and these claims", "no relying party accepts it", "get a new token, and see that nothing changes it on its way")
 		}
 		return pass("good")
 	})),
 	aToken("issuer", "Does it come from this issuer, byte for byte?", func(o *Observation, t *token) Result {
 		if t.issuer != o.Options.Issuer {
-			return fail(fmt.Sprintf("iss is %.600q, want %q", t.issuer, o.Options.Issuer), "relying parties compare it byte for byte", "set up trust in the issuer that stands in the tokens")
+			return fail(fmt.Sprintf("wrong issuer: want %q, the token is from %.600q", o.Options.Issuer, t.issuer), "relying parties compare it byte for byte", "set up trust in the issuer that stands in the tokens")
 		}
 		return pass("%s", t.issuer)
 	}),
@@ -155,7 +165,7 @@ var tokenChecks = append([]Check{
 		case len(t.audience) == 0 || t.audience[0] == "":
 			return fail("aud is missing", "whoever checks it refuses the token, and whoever does not takes tokens that were meant for others", "ask for an audience")
 		case want != "" && !slices.Contains(t.audience, want):
-			return fail(fmt.Sprintf("for %s, want %q", list(t.audience), want), "a token that was made for somebody else must not pass", "ask for the right audience, in the projected volume or with `kubectl create token --audience`")
+			return fail(fmt.Sprintf("wrong audience: want %q, the token is for %s", want, list(t.audience)), "a token that was made for somebody else must not pass", "ask for the right audience, in the projected volume or with `kubectl create token --audience`")
 		}
 		return pass("%s", list(t.audience))
 	}),
@@ -174,7 +184,7 @@ func aToken(what, asks string, look func(*Observation, *token) Result) Check {
 		case o.token == nil:
 			return Result{}
 		case o.token.err != nil && what == "form":
-			return fail(o.token.err.Error(), "that is no JSON Web Token (RFC 7519)", "give the token alone, as it stands in the file")
+			return fail("not a JSON Web Token: "+o.token.err.Error(), "that is no JSON Web Token (RFC 7519)", "give the token alone, as it stands in the file")
 		case o.token.err != nil:
 			return skip("it cannot be read")
 		}

@@ -42,17 +42,25 @@ func (a *askFlags) options(issuer string) (check.Options, error) {
 		}
 		o.ConnectTo[from] = append(o.ConnectTo[from], to)
 	}
-	if a.caFile != "" {
-		pem, err := os.ReadFile(a.caFile)
-		if err != nil {
-			return o, fmt.Errorf("--ca-file: %w", err)
-		}
-		o.Roots = x509.NewCertPool()
-		if !o.Roots.AppendCertsFromPEM(pem) {
-			return o, fmt.Errorf("--ca-file %s: no PEM certificate in it", a.caFile)
-		}
+	var err error
+	o.Roots, err = readRoots(a.caFile)
+	return o, err
+}
+
+// readRoots is the CA in a PEM file, nil for the system's if there is none.
+func readRoots(name string) (*x509.CertPool, error) {
+	if name == "" {
+		return nil, nil
 	}
-	return o, nil
+	pem, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--ca-file %s: no PEM certificate in it", name)
+	}
+	return pool, nil
 }
 
 var connectTo = regexp.MustCompile(`^(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}):(.+)$`)

@@ -2,48 +2,41 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"slices"
 	"strings"
-	"time"
+	"text/tabwriter"
 
-	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/spf13/cobra"
 
-	"oidc-provider/jwks"
+	"oidc-provider/check"
 )
+
+// judge is what the checks say of a token, with what was seen of the issuer the
+// first time that somebody asked.
+func (v *verifier) judge(ctx context.Context, token string) (*check.Report, error) {
+	if v.seen == nil {
+		report, err := check.Run(ctx, check.Options{Issuer: v.issuer, Parties: check.PartyNames(), Roots: v.roots, Tries: 1})
+		if err != nil {
+			return nil, err
+		}
+		v.seen = report.Seen
+	}
+	return v.seen.Judge(token, v.audience), nil
+}
 
 // explain says everything that is wrong with a token that go-oidc has refused
 // with err.
 func (v *verifier) explain(ctx context.Context, token string, err error) error {
-	header, payload, parseErr := parseToken(token)
-	if parseErr != nil {
-		return fmt.Errorf("not a JSON Web Token: %w", parseErr)
+	report, judgeErr := v.judge(ctx, token)
+	if judgeErr != nil {
+		return err
 	}
-	now := time.Now()
 	var wrong []string
-	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-
-	if payload.Issuer != v.issuer {
-		add("wrong issuer: want %q, the token is from %q", v.issuer, payload.Issuer)
-	}
-	if !slices.Contains(payload.Audience, v.audience) {
-		add("wrong audience: want %q, the token is for %q", v.audience, []string(payload.Audience))
-	}
-	if exp := payload.Expiry.time(); payload.Expiry == 0 {
-		add("it never expires: exp is missing")
-	} else if exp.Before(now) {
-		add("expired since %s, %v ago", formatTime(exp), now.Sub(exp).Round(time.Second))
-	}
-	if nbf := payload.NotBefore.time(); nbf.After(now.Add(5 * time.Minute)) {
-		add("not valid before %s, in %v (hint: are the clocks right?)", formatTime(nbf), nbf.Sub(now).Round(time.Second))
-	}
-	if reason := v.explainSignature(ctx, token, header); reason != "" {
-		add("%s", reason)
+	for _, r := range report.Results {
+		if r.Status == check.Fail && r.Concerns("go-oidc") && strings.HasPrefix(r.Check, "token/") {
+			wrong = append(wrong, fmt.Sprintf("%s (hint: %s)", r.Seen, r.Do))
+		}
 	}
 	if len(wrong) == 0 {
 		return err
@@ -51,104 +44,75 @@ func (v *verifier) explain(ctx context.Context, token string, err error) error {
 	return errors.New(strings.Join(wrong, "\n       "))
 }
 
-// explainSignature returns what is wrong with the signature alone, or "".
-func (v *verifier) explainSignature(ctx context.Context, token string, header joseHeader) string {
-	anything := &oidc.Config{SkipClientIDCheck: true, SkipExpiryCheck: true, SkipIssuerCheck: true}
-	if _, err := v.provider.VerifierContext(ctx, anything).Verify(ctx, token); err == nil {
-		return ""
-	}
-	var published struct {
-		JWKSURI    string   `json:"jwks_uri"`
-		Algorithms []string `json:"id_token_signing_alg_values_supported"`
-	}
-	if err := v.provider.Claims(&published); err != nil {
-		return err.Error()
-	}
-	if len(published.Algorithms) > 0 && !slices.Contains(published.Algorithms, header.Algorithm) {
-		return fmt.Sprintf("wrong algorithm: the issuer advertises %q, the token has %q", published.Algorithms, header.Algorithm)
-	}
-	keys, err := v.fetchKeys(ctx, published.JWKSURI)
+// explainToken prints what each relying party would say to a token.
+func explainToken(cmd *cobra.Command, o check.Options, asJSON bool) error {
+	o.Parties = check.PartyNames()
+	report, err := check.Run(cmd.Context(), o)
 	if err != nil {
-		return fmt.Sprintf("the key set at %s cannot be used: %v", published.JWKSURI, err)
+		return err
 	}
-	var kids []string
-	for _, k := range keys {
-		kids = append(kids, k.KeyID())
+	all := answers(report)
+	if asJSON {
+		err = printJSON(cmd, all)
+	} else {
+		err = printAnswers(cmd, all)
 	}
-	if !slices.Contains(kids, header.KeyID) {
-		return fmt.Sprintf("unknown kid: the token has %q, the issuer publishes %q (hint: a key that was revoked, removed after its time, or belongs to another issuer)", header.KeyID, kids)
+	if err == nil && report.First("go-oidc") != nil {
+		err = exitError{code: 1}
 	}
-	return fmt.Sprintf("bad signature: it was not made by key %s over this header and these claims", header.KeyID)
+	return err
 }
 
-func (v *verifier) fetchKeys(ctx context.Context, uri string) ([]jwks.PublicKey, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := v.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, errors.New(resp.Status)
-	}
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	return jwks.Parse(data)
+// An answer is what a relying party would say to a token.
+type answer struct {
+	Party  string `json:"party"`
+	Title  string `json:"title"`
+	Answer string `json:"answer"` // accepts, depends or refuses
+	// The check that decided, and what it has to say. Empty if all passed.
+	Check string `json:"check,omitempty"`
+	Seen  string `json:"seen,omitempty"`
+	Why   string `json:"why,omitempty"`
+	Do    string `json:"do,omitempty"`
 }
 
-type joseHeader struct {
-	Algorithm string `json:"alg"`
-	KeyID     string `json:"kid"`
-}
-
-type unverifiedClaims struct {
-	Issuer    string      `json:"iss"`
-	Audience  audience    `json:"aud"`
-	Expiry    numericDate `json:"exp"`
-	NotBefore numericDate `json:"nbf"`
-}
-
-// audience is aud: a string, or an array of them (RFC 7519, section 4.1.3).
-type audience []string
-
-// UnmarshalJSON implements [json.Unmarshaler].
-func (a *audience) UnmarshalJSON(data []byte) error {
-	var one string
-	if json.Unmarshal(data, &one) == nil {
-		*a = audience{one}
-		return nil
-	}
-	return json.Unmarshal(data, (*[]string)(a))
-}
-
-// numericDate is a number of seconds (RFC 7519, section 2).
-type numericDate float64
-
-func (n numericDate) time() time.Time {
-	// Beyond these, in the year 10000, RFC 3339 and time.Time give up.
-	return time.Unix(int64(min(max(float64(n), 0), 253402300799)), 0)
-}
-
-// parseToken reads a JWT without verifying it.
-func parseToken(token string) (header joseHeader, payload unverifiedClaims, err error) {
-	segments := strings.Split(token, ".")
-	if len(segments) != 3 {
-		return header, payload, fmt.Errorf("it has %d parts between dots, want 3", len(segments))
-	}
-	for i, v := range []any{&header, &payload} {
-		name := []string{"first part (the header)", "second part (the claims)"}[i]
-		raw, err := base64.RawURLEncoding.DecodeString(segments[i])
-		if err != nil {
-			return header, payload, fmt.Errorf("the %s is not base64url", name)
+// answers are what each relying party would say, if trust in this issuer,
+// subject and audience has been set up there.
+func answers(report *check.Report) (all []answer) {
+	for _, p := range check.Parties {
+		a, reason := answer{Party: p.Name, Title: p.Title, Answer: "accepts"}, report.First(p.Name)
+		if reason != nil {
+			a.Answer = "refuses"
+		} else if reason = warned(report, p.Name); reason != nil {
+			a.Answer = "depends"
 		}
-		if err := json.Unmarshal(raw, v); err != nil {
-			return header, payload, fmt.Errorf("the %s cannot be read: %w", name, err)
+		if reason != nil {
+			a.Check, a.Seen, a.Why, a.Do = reason.Check, reason.Seen, reason.Why, reason.Do
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// warned is the first warning about the token that concerns a relying party,
+// nil if there is none.
+func warned(report *check.Report, party string) *check.Result {
+	for i := range report.Results {
+		if r := &report.Results[i]; r.Status == check.Warn && r.Concerns(party) && strings.HasPrefix(r.Check, "token/") {
+			return r
 		}
 	}
-	return header, payload, nil
+	return nil
+}
+
+func printAnswers(cmd *cobra.Command, all []answer) error {
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "RELYING PARTY\tANSWER\tWHY")
+	for _, a := range all {
+		why := "once it trusts this issuer, subject and audience"
+		if a.Check != "" {
+			why = fmt.Sprintf("%s: %s; %s", a.Check, a.Seen, a.Why)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", a.Title, a.Answer, why)
+	}
+	return w.Flush()
 }

@@ -62,11 +62,7 @@ func FuzzVerify(f *testing.F) {
 	} {
 		f.Add(token)
 	}
-	client, err := newClient("")
-	if err != nil {
-		f.Fatal(err)
-	}
-	v, err := newVerifier(context.Background(), client, issuer.String(), "demo")
+	v, err := newVerifier(context.Background(), nil, issuer.String(), "demo")
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -16,10 +16,14 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/spf13/cobra"
+
+	"oidc-provider/check"
 )
 
 func newVerifyCommand() *cobra.Command {
 	var issuer, audience, caFile string
+	var explain bool
+	var output outputFlag
 	cmd := &cobra.Command{
 		Use:   "verify --issuer URL --audience AUDIENCE [TOKEN | -]",
 		Short: "Verify a ServiceAccount token against an issuer's documents",
@@ -27,27 +31,37 @@ func newVerifyCommand() *cobra.Command {
 documents that the issuer publishes now. Prints the claims, or says what is
 wrong. The token is an argument, or comes from standard input.
 
+With --explain it says instead what each relying party would answer, and why,
+once it has been told to trust this issuer, subject and audience. --audience is
+not needed then. The exit status is that of go-oidc's answer.
+
 A token that passes here may be bound to a Pod that is gone: only a TokenReview
 by the API server sees that.`,
 		Example: `  oidc-provider verify --issuer https://oidc.example.com --audience vault eyJhbGciOi...
-  kubectl create token default --audience demo | oidc-provider verify --issuer https://oidc.example.com --audience demo -`,
+  kubectl create token default --audience demo | oidc-provider verify --issuer https://oidc.example.com --audience demo -
+  oidc-provider verify --issuer https://oidc.example.com --explain - < /var/run/secrets/tokens/aws`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case issuer == "":
 				return errors.New("--issuer is required: the one whose tokens you trust, not the one that the token names")
-			case audience == "":
+			case audience == "" && !explain:
 				return errors.New("--audience is required: a token that was made for somebody else must not pass")
+			case output.json() && !explain:
+				return errors.New("-o json goes with --explain: without it claims are printed, which are JSON")
 			}
 			token, err := readToken(cmd.InOrStdin(), args)
 			if err != nil {
 				return err
 			}
-			client, err := newClient(caFile)
+			roots, err := readRoots(caFile)
 			if err != nil {
 				return err
 			}
-			v, err := newVerifier(cmd.Context(), client, issuer, audience)
+			if explain {
+				return explainToken(cmd, check.Options{Issuer: issuer, Roots: roots, Token: token, Audience: audience}, output.json())
+			}
+			v, err := newVerifier(cmd.Context(), roots, issuer, audience)
 			if err != nil {
 				return err
 			}
@@ -64,8 +78,10 @@ by the API server sees that.`,
 		},
 	}
 	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer to trust (required)")
-	cmd.Flags().StringVar(&audience, "audience", "", "the audience that the token must be for (required)")
+	cmd.Flags().StringVar(&audience, "audience", "", "the audience that the token must be for (required without --explain)")
 	cmd.Flags().StringVar(&caFile, "ca-file", "", "PEM file of the CA to trust instead of the system's")
+	cmd.Flags().BoolVar(&explain, "explain", false, "say what each relying party would answer, and why")
+	output.add(cmd, "table")
 	return cmd
 }
 
@@ -115,20 +131,10 @@ func trimToken(token string) (string, error) {
 	return token, nil
 }
 
-func newClient(caFile string) (*http.Client, error) {
+func newClient(roots *x509.CertPool) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, fmt.Errorf("--ca-file: %w", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--ca-file %s: no PEM certificate in it", caFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
-	}
-	return &http.Client{Timeout: 10 * time.Second, Transport: bounded{transport}}, nil
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	return &http.Client{Timeout: 10 * time.Second, Transport: bounded{transport}}
 }
 
 // bounded cuts responses off that are longer than any document of an issuer.
@@ -145,16 +151,19 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 // A verifier is a relying party of one issuer, for one audience.
 type verifier struct {
 	issuer, audience string
+	roots            *x509.CertPool
 	client           *http.Client
 	provider         *oidc.Provider
+	seen             *check.Observation // nil until somebody asks why
 }
 
-func newVerifier(ctx context.Context, client *http.Client, issuer, audience string) (*verifier, error) {
+func newVerifier(ctx context.Context, roots *x509.CertPool, issuer, audience string) (*verifier, error) {
+	client := newClient(roots)
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), issuer)
 	if err != nil {
-		return nil, fmt.Errorf("asking %s for its configuration: %w (hint: is the issuer exactly as in the tokens, and reachable from here? --ca-file names a private CA)", issuer, err)
+		return nil, fmt.Errorf("asking %s for its configuration: %w (hint: is the issuer exactly as in the tokens, and reachable from here? --ca-file names a private CA; `oidc-provider check` says more)", issuer, err)
 	}
-	return &verifier{issuer, audience, client, provider}, nil
+	return &verifier{issuer: issuer, audience: audience, roots: roots, client: client, provider: provider}, nil
 }
 
 // verify returns the claims of a good ServiceAccount token. It is go-oidc that
