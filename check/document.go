@@ -59,7 +59,10 @@ func documentChecks(what string, of func(*Observation) *Document) []Check {
 		good("latency", "Is the answer fast?", latency),
 	}
 	if what == "jwks" {
-		checks = append([]Check{check("addresses", "Does the host of the key set have addresses that can be reached?", func(_ *Observation, d *Document) Result {
+		checks = append([]Check{check("addresses", "Does the host of the key set have addresses that can be reached?", func(o *Observation, d *Document) Result {
+			if slices.Equal(d.Addresses, o.Configuration.Addresses) {
+				return skip("those of the issuer")
+			}
 			return addresses(d)
 		})}, checks...)
 	}
@@ -410,8 +413,8 @@ func latency(_ *Observation, d *Document) Result {
 		}
 	}
 	slices.Sort(all)
-	median := all[len(all)/2].Round(time.Millisecond)
-	seen := fmt.Sprintf("median %v, slowest %v, with the connection", median, all[len(all)-1].Round(time.Millisecond))
+	median := all[len(all)/2]
+	seen := fmt.Sprintf("median %v, slowest %v, with the connection", median.Round(100*time.Microsecond), all[len(all)-1].Round(100*time.Microsecond))
 	if median > 500*time.Millisecond {
 		return warn(seen, "older Nimbus (Spring) gives up after 500ms, and every first verification waits", "serve it from memory, near to who asks")
 	}

@@ -106,7 +106,7 @@ func waits(o *Observation, p Party) Result {
 	if slowest == 0 {
 		return skip("no answer to look at")
 	}
-	seen := fmt.Sprintf("the slowest took %v", slowest.Round(time.Millisecond))
+	seen := fmt.Sprintf("the slowest took %v", slowest.Round(100*time.Microsecond))
 	if slowest > p.Timeout {
 		return fail(seen, fmt.Sprintf("%s waits %v", p.Title, p.Timeout), "serve it from memory, near to who asks")
 	}
