@@ -34,7 +34,7 @@ func (k *Kubernetes) Target() Target {
 	return Target{"kubernetes", []string{"yaml", "pod"}, ""}
 }
 
-func (k *Kubernetes) fill(format string) error {
+func (k *Kubernetes) fill(format string) (err error) {
 	if k.Prefix == "" {
 		k.Prefix = k.Issuer.String() + "#"
 	}
@@ -50,6 +50,9 @@ func (k *Kubernetes) fill(format string) error {
 		return fmt.Errorf("--max-token-lifetime %v: no ServiceAccount token lives less than 10m", k.MaxTokenLifetime)
 	case format == "pod" && k.Server == "":
 		return errors.New("--server is required for a Pod: the URL of the API server that is to trust the issuer")
+	}
+	if k.ServerCA, err = certificates("server-ca-file", k.ServerCA); err != nil {
+		return err
 	}
 	return errors.Join(
 		k.needAudience(), k.needHTTPS("kube-apiserver"), k.checkDiscoveryURL(),

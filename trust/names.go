@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-func (f *Facts) check() error {
+func (f *Facts) check() (err error) {
 	if f.Issuer.String() == "" {
 		return errors.New("--issuer is required: the one whose tokens are to be trusted")
 	}
@@ -27,7 +27,8 @@ func (f *Facts) check() error {
 	if err := match("audience", f.Audience, audiences, "it is a name or a URI of at most 255 characters"); err != nil {
 		return err
 	}
-	return f.tidyCA()
+	f.CA, err = certificates("ca-file", f.CA)
+	return err
 }
 
 // needAudience is for relying parties that have no usual one.
@@ -51,10 +52,11 @@ func match(flag, value string, pattern *regexp.Regexp, hint string) error {
 	return fmt.Errorf("--%s %q cannot be right (hint: %s)", flag, value, hint)
 }
 
-// tidyCA leaves nothing but certificates in the CA.
-func (f *Facts) tidyCA() error {
+// certificates leaves nothing in data but certificates: no file that was meant
+// to stay here goes out instead of a CA.
+func certificates(flag string, data []byte) ([]byte, error) {
 	var tidy bytes.Buffer
-	for rest := f.CA; ; {
+	for rest := data; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break
@@ -63,15 +65,14 @@ func (f *Facts) tidyCA() error {
 			continue
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return fmt.Errorf("the CA: %w", err)
+			return data, fmt.Errorf("--%s: %w", flag, err)
 		}
 		pem.Encode(&tidy, &pem.Block{Type: block.Type, Bytes: block.Bytes})
 	}
-	if len(f.CA) > 0 && tidy.Len() == 0 {
-		return errors.New("the CA: no certificate in PEM in it")
+	if len(data) > 0 && tidy.Len() == 0 {
+		return data, fmt.Errorf("--%s: no certificate in PEM in it", flag)
 	}
-	f.CA = tidy.Bytes()
-	return nil
+	return tidy.Bytes(), nil
 }
 
 // needHTTPS is for relying parties that take no other issuer.

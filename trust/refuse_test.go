@@ -1,6 +1,7 @@
 package trust_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,7 @@ func TestRefuses(t *testing.T) {
 		{&trust.Kubernetes{Facts: demo, DiscoveryURL: "http://oidc.example.com/x"}, "", "--discovery-url"},
 		{&trust.Kubernetes{Facts: demo, DiscoveryURL: "https://a.test/x\n"}, "", "--discovery-url"},
 		{&trust.Kubernetes{Facts: demo}, "pod", "--server is required"},
+		{&trust.Kubernetes{Facts: demo, Server: "https://b.test", ServerCA: privateKey(t)}, "pod", "no certificate"},
 		{&trust.Kubernetes{Facts: demo, Server: "api"}, "pod", "--server"},
 	} {
 		err := trust.Validate(c.setup, c.format)
@@ -110,6 +112,16 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%s, %q: it is printed all the same", c.setup.Target().Name, c.want)
 		}
 	}
+}
+
+// privateKey is a file that somebody might take for a CA.
+func privateKey(t *testing.T) []byte {
+	t.Helper()
+	data, err := os.ReadFile("../testdata/keys/rsa-pkcs8.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // What was to be seen of the issuer and was not cannot be printed either.

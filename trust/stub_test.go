@@ -84,7 +84,7 @@ func worlds(s trust.Setup) map[string][]answer {
 		theirs = []answer{{"--query Role.Description", "None"}, {"get-role", "{}"}}
 	case *trust.GCP:
 		who = []answer{{"config get-value project", "shop-prod"}, {"projects describe", "123456789012"}}
-		ours = []answer{{"providers describe", s.Issuer.String()}, {"pools describe", "{}"}}
+		ours = []answer{{"value(oidc.jwksJson)", ""}, {"providers describe", s.Issuer.String()}, {"pools describe", "{}"}}
 		theirs = []answer{{"providers describe", "https://other.example.com"}, {"pools describe", "{}"}}
 	case *trust.Azure:
 		who = []answer{{"--query clientId", "11111111-2222-3333-4444-555555555555"}, {"enantId", "99999999-2222-3333-4444-555555555555"}}

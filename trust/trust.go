@@ -3,8 +3,8 @@
 //
 // It turns facts into text and asks nobody: fill a [Setup] such as [AWS] with
 // what is wanted and what was seen of the issuer, and [Render] it. The texts
-// stand in templates, one a file; another relying party is a type, its line in
-// [Setups], and its templates.
+// stand in templates, one a file, called TARGET.FORMAT: another relying party is
+// a type and its templates.
 package trust
 
 import (
@@ -56,11 +56,6 @@ type Setup interface {
 	fill(format string) error
 	// ready refuses what lacks something that was to be seen.
 	ready(format string) error
-}
-
-// Setups are empty ones of every target.
-func Setups() []Setup {
-	return []Setup{new(AWS), new(GCP), new(Azure), new(Vault), new(Kubernetes), new(Generic)}
 }
 
 // Validate sets in s what is empty and has a default, and says what nobody
