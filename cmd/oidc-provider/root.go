@@ -37,7 +37,7 @@ line wins.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (hint: see `%s --help`)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newServeCommand(), newKeysCommand(), newTokenCommand(), newVerifyCommand(), newCheckCommand(), newExportCommand(), newConfigCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newKeysCommand(), newTokenCommand(), newVerifyCommand(), newCheckCommand(), newTrustCommand(), newExportCommand(), newConfigCommand(), newVersionCommand())
 	return root
 }
 

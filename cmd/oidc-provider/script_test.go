@@ -93,7 +93,8 @@ func verifyFileMain() {
 //	identity NAME                       makes an age identity NAME.txt and sets $NAME to its recipient
 //	fetch, compare, verify-file         programs for retry: see below
 //
-// and $ADDR, $ADMIN (free addresses) and $KEYS (the shared test keys).
+// and $ADDR, $ADMIN (free addresses), $PORT (that of $ADDR) and $KEYS (the shared
+// test keys).
 func TestScripts(t *testing.T) {
 	keys, err := os.Getwd()
 	if err != nil {
@@ -109,6 +110,7 @@ func TestScripts(t *testing.T) {
 				}
 				env.Setenv(name, addr)
 			}
+			env.Setenv("PORT", strings.TrimPrefix(env.Getenv("ADDR"), "localhost:"))
 			env.Setenv("KEYS", keys+"/../../testdata/keys")
 			return nil
 		},
