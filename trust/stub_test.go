@@ -1,27 +1,17 @@
 package trust_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
-
 	"oidc-provider/trust"
 )
-
-// The tools that the scripts call are, in tests, this binary under their names.
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"aws": stub, "gcloud": stub, "az": stub, "vault": stub})
-}
 
 // A call is one that a script has made.
 type call struct {
@@ -34,43 +24,31 @@ type call struct {
 // fails if it was asked for something, and is silent otherwise.
 type answer struct{ Has, Say string }
 
-var asks = regexp.MustCompile(` (get-\S+|describe|show|read) `)
+// stub notes how it was called, each word with a NUL behind it, and answers.
+const stub = `#!/bin/bash
+line="${0##*/} $*" stdin= keys=
+case $line in *" -") stdin=$(cat) ;; esac
+for arg; do case $arg in --jwk-json-path=*) keys=$(cat "${arg#*=}") ;; esac; done
+printf '%s\0' $# "${0##*/}" "$@" "$stdin" "$keys" >>"$CALLS"
+while IFS='|' read -r has say; do
+  if [[ $has && $line == *"$has"* ]]; then echo "$say"; exit 0; fi
+done <<<"$ANSWERS"
+if [[ $line =~ \ (get-[a-z-]+|describe|show|read)\  ]]; then
+  echo "there is no such thing" >&2
+  exit 1
+fi
+`
 
-// stub records its call and answers.
-func stub() {
-	c := call{Args: append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)}
-	line := strings.Join(c.Args, " ")
-	if strings.HasSuffix(line, " -") {
-		stdin, _ := io.ReadAll(os.Stdin)
-		c.Stdin = string(stdin)
-	}
-	for _, arg := range os.Args[1:] {
-		if path, ok := strings.CutPrefix(arg, "--jwk-json-path="); ok {
-			keys, _ := os.ReadFile(path)
-			c.Keys = string(keys)
-			line = strings.ReplaceAll(line, path, "TEMPORARY")
+// installStubs makes a directory of the tools that scripts call.
+func installStubs(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, tool := range []string{"aws", "gcloud", "az", "vault"} {
+		if err := os.WriteFile(filepath.Join(dir, tool), []byte(stub), 0o755); err != nil {
+			t.Fatal(err)
 		}
 	}
-	data, _ := json.Marshal(c)
-	f, err := os.OpenFile(os.Getenv("STUB_CALLS"), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
-	if err != nil {
-		panic(err)
-	}
-	fmt.Fprintf(f, "%s\n", data)
-	var answers []answer
-	if err := json.Unmarshal([]byte(os.Getenv("STUB_ANSWERS")), &answers); err != nil {
-		panic(err)
-	}
-	for _, a := range answers {
-		if strings.Contains(line, a.Has) {
-			fmt.Println(a.Say)
-			return
-		}
-	}
-	if asks.MatchString(line) {
-		fmt.Fprintln(os.Stderr, "there is no such thing")
-		os.Exit(1)
-	}
+	return dir
 }
 
 // worlds are what the tools find: nothing the first time, then what the script
@@ -103,32 +81,30 @@ func worlds(s trust.Setup) map[string][]answer {
 // run runs a script the way that people do, through a pipe.
 func run(t testing.TB, script string, answers []answer) (calls []call, output string, err error) {
 	t.Helper()
-	dir := t.TempDir()
-	said, err := json.Marshal(answers)
-	if err != nil {
-		t.Fatal(err)
+	stubs, noted, temporary := installStubs(t), filepath.Join(t.TempDir(), "calls"), t.TempDir()
+	var said strings.Builder
+	for _, a := range answers {
+		fmt.Fprintf(&said, "%s|%s\n", a.Has, a.Say)
 	}
 	cmd := exec.Command("bash")
-	cmd.Dir = dir
+	cmd.Dir = temporary
 	cmd.Stdin = strings.NewReader(script)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "STUB_CALLS=" + dir + "/calls", "STUB_ANSWERS=" + string(said)}
+	cmd.Env = []string{"PATH=" + stubs + ":" + os.Getenv("PATH"), "TMPDIR=" + temporary, "CALLS=" + noted, "ANSWERS=" + strings.TrimSuffix(said.String(), "\n")}
 	out, err := cmd.CombinedOutput()
-	recorded, readErr := os.ReadFile(dir + "/calls")
+	recorded, readErr := os.ReadFile(noted)
 	if readErr != nil {
 		t.Fatalf("no call: %v\n%s", err, out)
 	}
-	for dec := json.NewDecoder(bytes.NewReader(recorded)); ; {
-		var c call
-		if err := dec.Decode(&c); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
+	for words := strings.Split(string(recorded), "\x00"); len(words) > 1; {
+		n, err := strconv.Atoi(words[0])
+		if err != nil {
+			t.Fatalf("%q is no number of words", words[0])
 		}
-		calls = append(calls, c)
+		calls = append(calls, call{words[1 : n+2], words[n+2], words[n+3]})
+		words = words[n+4:]
 	}
-	left, err2 := os.ReadDir(dir)
-	if err2 != nil || len(left) != 1 {
-		t.Errorf("the script leaves files: %v %v", left, err2)
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("the script leaves files: %v %v", left, err)
 	}
 	return calls, string(out), err
 }
@@ -148,7 +124,10 @@ func record(t *testing.T, script string, answers []answer) string {
 			}
 			text.WriteString(word(arg))
 		}
-		fmt.Fprintf(&text, "\n%s%s", c.Stdin, c.Keys)
+		text.WriteString("\n")
+		if in := c.Stdin + c.Keys; in != "" {
+			text.WriteString(in + "\n")
+		}
 	}
 	fmt.Fprintf(&text, "---\n%s", output)
 	if err != nil {
