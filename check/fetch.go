@@ -87,8 +87,9 @@ func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (an
 		answer.Err = err
 		return answer
 	}
+	// No Accept, as most relying parties: kube-apiserver has no key set for who
+	// takes application/json alone.
 	req.Header.Set("User-Agent", userAgent)
-	req.Header.Set("Accept", "application/json")
 	start := time.Now()
 	resp, err := transport.RoundTrip(req) // and so follows nothing
 	if err == nil {
