@@ -120,28 +120,37 @@ type Metadata struct {
 	SubjectTypes  []string
 }
 
-// observe asks for everything.
+// observe asks for everything. Who asks has no token: it is looked at when all
+// has been asked.
 func observe(ctx context.Context, options Options) *Observation {
+	raw := options.Token
+	options.Token = ""
 	o := &Observation{Options: options, Time: time.Now()}
-	o.Issuer, o.IssuerErr = discovery.ParseIssuer(options.Issuer)
-	o.observeToken()
-	if o.IssuerErr != nil {
-		return o
+	o.observeDocuments(ctx)
+	if raw != "" {
+		o.observeToken(raw)
 	}
-	c := newClient(options)
+	return o
+}
+
+func (o *Observation) observeDocuments(ctx context.Context) {
+	o.Issuer, o.IssuerErr = discovery.ParseIssuer(o.Options.Issuer)
+	if o.IssuerErr != nil {
+		return
+	}
+	c := newClient(o.Options)
 	o.Configuration = c.document(ctx, o.Issuer.ConfigurationURL())
 	if o.Configuration.Body == nil {
-		return o
+		return
 	}
 	o.Metadata, o.metadataErr = parseMetadata(o.Configuration.Body)
 	if checkJWKSURI(o.Issuer, o.Metadata.JWKSURI) != nil {
-		return o
+		return
 	}
 	o.KeySet = c.document(ctx, o.Metadata.JWKSURI)
 	if o.KeySet.Body != nil {
 		o.JWKs, o.keySetErr = parseKeySet(o.KeySet.Body)
 	}
-	return o
 }
 
 // parseMetadata reads discovery as leniently as the most lenient relying
