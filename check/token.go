@@ -3,8 +3,8 @@ package check
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -57,14 +57,18 @@ func parseToken(raw string) *token {
 		return t
 	}
 	for i, to := range []*map[string]json.RawMessage{&t.header, &t.claims} {
-		what := []string{"header", "claims"}[i]
+		what := []string{"first part, the header,", "second part, the claims,"}[i]
 		data, err := base64.RawURLEncoding.DecodeString(parts[i])
 		if err != nil {
-			t.err = fmt.Errorf("the %s are not base64url", what)
+			t.err = fmt.Errorf("the %s is not base64url", what)
 			return t
 		}
-		if err := errors.Join(json.Unmarshal(data, to), duplicate(data)); err != nil {
-			t.err = fmt.Errorf("the %s are no JSON object that can be read", what)
+		if err := json.Unmarshal(data, to); err != nil || *to == nil {
+			t.err = fmt.Errorf("the %s is no JSON object", what)
+			return t
+		}
+		if err := duplicate(data); err != nil {
+			t.err = fmt.Errorf("in the %s %w", what, err)
 			return t
 		}
 	}
@@ -87,17 +91,18 @@ var tokenChecks = append([]Check{
 		return pass("%d bytes", t.size)
 	}),
 	aToken("header", "Does its header have alg, kid and typ, and nothing that leads elsewhere?", func(_ *Observation, t *token) Result {
-		for name := range t.header {
-			switch name {
-			case "alg", "kid", "typ":
-			case "jku", "jwk", "x5u", "x5c", "crit":
-				return fail(fmt.Sprintf("the header has %s", name), "relying parties refuse it, or should: it brings keys or rules of its own", "let it be signed with alg, kid and typ alone")
-			default:
-				return warn(fmt.Sprintf("the header has %.64q", name), "kube-apiserver's tokens have alg, kid and typ alone", "see who signs it")
+		for _, name := range []string{"jku", "jwk", "x5u", "x5c", "crit"} {
+			if _, there := t.header[name]; there {
+				return fail("the header has "+name, "relying parties refuse it, or should: it brings keys or rules of its own", "let it be signed with alg, kid and typ alone")
 			}
 		}
-		if t.alg == "" || t.alg == "none" || strings.HasPrefix(t.alg, "HS") {
+		if t.alg == "" || strings.EqualFold(t.alg, "none") || strings.HasPrefix(t.alg, "HS") {
 			return fail(fmt.Sprintf("alg is %.32q", t.alg), "anybody could make such a token", "sign with RS256")
+		}
+		others := maps.Clone(t.header)
+		maps.DeleteFunc(others, func(name string, _ json.RawMessage) bool { return name == "alg" || name == "kid" || name == "typ" })
+		if len(others) > 0 {
+			return warn("the header has "+list(slices.Sorted(maps.Keys(others))), "kube-apiserver's tokens have alg, kid and typ alone", "see who signs it")
 		}
 		return pass("%s", name(t.alg))
 	}),
@@ -149,8 +154,8 @@ var tokenChecks = append([]Check{
 			return fail(fmt.Sprintf("expired since %s", date(t.expiry)), "no relying party accepts it", "get a new one: kubelet renews the file of a projected volume")
 		case t.issued == 0:
 			return fail("iat is missing", "Google Cloud and others require it", "get a bound token, as with `kubectl create token`")
-		case t.issued > now+skew.Seconds() || t.notBefore > now+skew.Seconds():
-			return fail(fmt.Sprintf("issued at %s, valid from %s", date(t.issued), date(t.notBefore)), "it is not valid yet", "set the clocks")
+		case max(t.issued, t.notBefore) > now+skew.Seconds():
+			return fail("valid from "+date(max(t.issued, t.notBefore)), "it is not valid yet", "set the clocks")
 		}
 		return pass("until %s", date(t.expiry))
 	}),
