@@ -32,9 +32,10 @@ const viaProxy = "through the proxy"
 
 // A client asks for documents. Each request has a connection of its own, as
 // those of different relying parties have.
-type client struct{ Options }
-
-func newClient(o Options) *client { return &client{o} }
+type client struct {
+	Options
+	host string // of the issuer
+}
 
 func (c *client) proxied(u *url.URL) bool {
 	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})

@@ -8,9 +8,9 @@ import (
 )
 
 var (
-	errNoJWKSURI   = errors.New("there is none")
-	errNoURL       = errors.New("it is not an absolute https URL without user information and fragment")
-	errOtherScheme = errors.New("it is http, and the issuer is https: anybody on the way could put keys of his own in")
+	errNoJWKSURI = errors.New("there is none")
+	errNoURL     = errors.New("it is not an absolute https URL without user information and fragment")
+	errNotHTTPS  = errors.New("it is http: anybody on the way could put keys of his own in")
 )
 
 // issuerChecks look at the issuer URL, before anything is asked.

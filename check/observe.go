@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -138,7 +140,8 @@ func (o *Observation) observeDocuments(ctx context.Context) {
 	if o.IssuerErr != nil {
 		return
 	}
-	c := newClient(o.Options)
+	issuer := o.Issuer.URL()
+	c := &client{o.Options, issuer.Hostname()}
 	o.Configuration = c.document(ctx, o.Issuer.ConfigurationURL())
 	if o.Configuration.Body == nil {
 		return
@@ -184,8 +187,8 @@ func checkJWKSURI(issuer discovery.Issuer, raw string) error {
 		return errNoURL
 	case u.Scheme != "https" && u.Scheme != "http":
 		return errNoURL
-	case u.Scheme == "http" && of.Scheme != "http":
-		return errOtherScheme
+	case u.Scheme == "http" && (of.Scheme != "http" || u.Hostname() != of.Hostname()):
+		return errNotHTTPS
 	}
 	return nil
 }
@@ -199,6 +202,10 @@ func (c *client) document(ctx context.Context, raw string) Document {
 		return d
 	}
 	c.resolve(ctx, u, &d)
+	if stray := slices.IndexFunc(d.Addresses, isLocal); stray >= 0 && !d.Chosen && u.Hostname() != c.host {
+		d.ResolveErr = fmt.Errorf("%s is this machine's own, or next to it, and was not asked", d.Addresses[stray])
+		d.Addresses = nil
+	}
 	d.Answers = c.tries(ctx, u, d.Addresses)
 	if differ(d.Answers) {
 		// A rotation, or another change, may have come in between. What is
@@ -291,6 +298,15 @@ func (c *client) resolve(ctx context.Context, u *url.URL, d *Document) {
 	for _, ip := range ips[:min(len(ips), maxAddresses)] {
 		d.Addresses = append(d.Addresses, net.JoinHostPort(ip.Unmap().String(), port))
 	}
+}
+
+// isLocal reports whether an address leads to the machine that asks, or to its
+// neighbours, as the metadata service of a cloud is one. An issuer on such an
+// address is what somebody has typed; where it leads from there is not.
+func isLocal(address string) bool {
+	to, err := netip.ParseAddrPort(address)
+	ip := to.Addr().Unmap()
+	return err == nil && (ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast())
 }
 
 // hostPort is where a URL leads, with the port that its scheme stands for.
