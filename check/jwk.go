@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -75,17 +76,16 @@ func (o *Observation) Keys() []jwks.PublicKey {
 // parseKeySet reads a key set one key at a time, so that all that is wrong
 // with any can be told.
 func parseKeySet(data []byte) ([]JWK, error) {
-	var set struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(data, &set); err != nil {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(data, &members); err != nil || members == nil {
 		return nil, describe(data, err)
 	}
-	if set.Keys == nil {
+	var set []json.RawMessage
+	if json.Unmarshal(members["keys"], &set) != nil || set == nil {
 		return nil, errors.New(`it has no array "keys"`)
 	}
-	keys := make([]JWK, len(set.Keys))
-	for i, raw := range set.Keys {
+	keys := make([]JWK, len(set))
+	for i, raw := range set {
 		keys[i] = parseJWK(i, raw)
 	}
 	return keys, duplicate(data)
@@ -136,6 +136,7 @@ func describe(data []byte, err error) error {
 
 // duplicate reports a member that stands twice in an object: which of the two
 // counts differs from one relying party to the next (RFC 8259, section 4).
+// Those in Go take members for the same that differ by case alone.
 func duplicate(data []byte) error {
 	type level struct {
 		members map[string]bool // nil in an array
@@ -156,10 +157,11 @@ func duplicate(data []byte) error {
 			top = &levels[len(levels)-1]
 		}
 		if name, ok := token.(string); ok && top != nil && top.members != nil && !top.value {
-			if top.members[name] {
+			folded := strings.ToLower(strings.ToUpper(name))
+			if top.members[folded] {
 				return fmt.Errorf("the member %.64q stands twice", name)
 			}
-			top.members[name], top.value = true, true
+			top.members[folded], top.value = true, true
 			continue
 		}
 		if top != nil {

@@ -160,18 +160,20 @@ func (o *Observation) observeDocuments(ctx context.Context) {
 // party: a member of the wrong type is as good as none.
 func parseMetadata(data []byte) (Metadata, error) {
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(data, &members); err != nil {
+	if err := json.Unmarshal(data, &members); err != nil || members == nil {
 		return Metadata{}, describe(data, err)
 	}
 	var m Metadata
-	for name, to := range map[string]any{
-		"issuer":                                &m.Issuer,
-		"jwks_uri":                              &m.JWKSURI,
+	_ = json.Unmarshal(members["issuer"], &m.Issuer)
+	_ = json.Unmarshal(members["jwks_uri"], &m.JWKSURI)
+	for name, to := range map[string]*[]string{
 		"id_token_signing_alg_values_supported": &m.Algorithms,
 		"response_types_supported":              &m.ResponseTypes,
 		"subject_types_supported":               &m.SubjectTypes,
 	} {
-		_ = json.Unmarshal(members[name], to)
+		if json.Unmarshal(members[name], to) != nil {
+			*to = nil
+		}
 	}
 	return m, duplicate(data)
 }
