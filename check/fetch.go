@@ -65,10 +65,12 @@ func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (an
 	defer transport.CloseIdleConnections()
 	if address == viaProxy {
 		transport.Proxy = http.ProxyFromEnvironment
-	} else {
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}
+	transport.DialContext = func(_ context.Context, _, to string) (net.Conn, error) {
+		if address != viaProxy {
+			to = address
 		}
+		return dial(ctx, to)
 	}
 	// The chain is of interest also if nothing comes after it, and if the
 	// request has ended before the handshake.
@@ -103,6 +105,16 @@ func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (an
 	return answer
 }
 
+// dial has a connection that ends when ctx does. The transport alone would not
+// see to that: not while it dials, and not after 101 Switching Protocols.
+func dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err == nil {
+		context.AfterFunc(ctx, func() { conn.Close() })
+	}
+	return conn, err
+}
+
 // http10 asks for u as the oldest of clients do.
 func (c *client) http10(ctx context.Context, u *url.URL, address string) (answer Answer) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
@@ -115,24 +127,22 @@ func (c *client) http10(ctx context.Context, u *url.URL, address string) (answer
 }
 
 func (a *Answer) http10(ctx context.Context, u *url.URL) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", a.Address)
+	stream, err := dial(ctx, a.Address)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	stream := conn
 	if u.Scheme == "https" {
-		stream = tls.Client(conn, tlsConfig(u))
+		stream = tls.Client(stream, tlsConfig(u))
 	}
 	if _, err := fmt.Fprintf(stream, "GET %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: %s\r\n\r\n", u.RequestURI(), u.Host, userAgent); err != nil {
 		return err
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(stream, maxHeader+maxDocument)), nil)
+	limited := &io.LimitedReader{R: stream, N: maxHeader}
+	resp, err := http.ReadResponse(bufio.NewReader(limited), nil)
 	if err != nil {
 		return err
 	}
+	limited.N += 2 * maxDocument // a.read takes less, chunked or not
 	a.read(resp)
 	return a.Err
 }
