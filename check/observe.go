@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -103,14 +102,17 @@ func (d *Document) connected() bool {
 	return false
 }
 
-// first is the first answer that came, nil if none did.
-func (d *Document) first() *Answer {
+// first is the first good answer, or else the first that came, nil if none did.
+func (d *Document) first() (first *Answer) {
 	for i := range d.Answers {
-		if d.Answers[i].Err == nil {
-			return &d.Answers[i]
+		switch a := &d.Answers[i]; {
+		case a.good():
+			return a
+		case a.Err == nil && first == nil:
+			first = a
 		}
 	}
-	return nil
+	return first
 }
 
 // Metadata is what discovery says, as relying parties read it.
@@ -234,7 +236,8 @@ func (c *client) document(ctx context.Context, raw string) Document {
 const settle = time.Second
 
 // tries asks every address once, all at the same time, and then those that
-// answered in turn, one after the other, up to the number of tries.
+// answered in turn, one after the other, up to the number of tries. Each
+// address is asked in another way each time.
 func (c *client) tries(ctx context.Context, u *url.URL, addresses []string) []Answer {
 	answers := make([]Answer, len(addresses))
 	var wg sync.WaitGroup
@@ -250,7 +253,7 @@ func (c *client) tries(ctx context.Context, u *url.URL, addresses []string) []An
 	}
 	for i := len(answers); i < c.Tries && len(alive) > 0; i++ {
 		n := i % len(alive)
-		a := c.get(ctx, u, alive[n], i)
+		a := c.get(ctx, u, alive[n], n+i/len(alive))
 		answers = append(answers, a)
 		if a.Err != nil {
 			alive = append(alive[:n:n], alive[n+1:]...)
@@ -259,7 +262,7 @@ func (c *client) tries(ctx context.Context, u *url.URL, addresses []string) []An
 	return answers
 }
 
-// differ reports whether good answers have different bytes.
+// differ reports whether good answers say different things.
 func differ(answers []Answer) bool {
 	var first []byte
 	for i := range answers {
@@ -267,7 +270,7 @@ func differ(answers []Answer) bool {
 		case !a.good():
 		case first == nil:
 			first = a.Body
-		case !bytes.Equal(first, a.Body):
+		case !alike(first, a.Body):
 			return true
 		}
 	}
