@@ -218,6 +218,9 @@ func judge(o *Observation) *Report {
 		if r.Status == "" || !slices.ContainsFunc(o.Options.Parties, r.Concerns) {
 			continue
 		}
+		// Most of what was seen was written by the other side.
+		const longest = 2000
+		r.Seen, r.Why, r.Do = clean(r.Seen, longest), clean(r.Why, longest), clean(r.Do, longest)
 		report.Results = append(report.Results, r)
 	}
 	return report

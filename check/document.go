@@ -109,8 +109,8 @@ func answers(o *Observation, d *Document) Result {
 		seen += "; this machine has no way to " + list(noRoute)
 	}
 	if len(failed) > 0 {
-		return fail(fmt.Sprintf("%d answers; %s (waited %v)", came, list(failed), o.Options.Timeout),
-			"AWS STS waits 5s, others less, and many ask one address alone", "mend the server, or take the address out of DNS")
+		return fail(fmt.Sprintf("%d answers in %v; %s", came, o.Options.Timeout, list(failed)),
+			"who comes there has no keys: AWS STS waits 5s, others less, and many try one address alone", "mend the server, or take the address out of DNS")
 	}
 	return pass("%s", seen)
 }
