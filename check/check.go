@@ -36,7 +36,8 @@ type Options struct {
 	// AWS STS waits no longer.
 	Timeout time.Duration
 
-	// Tries is how often each document is asked for. Default 10.
+	// Tries is how often each document is asked for, at most 100 times: all
+	// answers are kept. Default 10.
 	Tries int
 
 	// PublishAhead is how long the issuer publishes a key before it signs,

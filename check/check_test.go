@@ -108,7 +108,7 @@ var faults = map[string]struct {
 	"discovery without algorithms":       {check: "discovery/members", plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = "RS256" }},
 	"algorithm that is not advertised":   {check: "discovery/algorithms", plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = []string{"ES256"} }},
 	"algorithm none":                     {check: "discovery/algorithms", plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = []string{"RS256", "none"} }},
-	"algorithm HS256":                    {check: "discovery/algorithms", plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = []string{"RS256", "HS256"} }},
+	"algorithm HS256":                    {check: "discovery/algorithms", status: check.Warn, plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = []string{"RS256", "HS256"} }},
 	"no Cache-Control":                   {check: "discovery/cache", status: check.Warn, plant: func(r *rig) { r.configuration.header.Del("Cache-Control") }},
 	"Last-Modified alone": {check: "jwks/cache", plant: func(r *rig) {
 		r.keySet.header.Del("Cache-Control")
@@ -165,8 +165,8 @@ var faults = map[string]struct {
 	"an RSA key of 16384 bits":            {check: "jwks/material", plant: func(r *rig) { r.modulus(16384) }},
 	"an exponent of 3":                    {check: "jwks/strength", status: check.Warn, plant: func(r *rig) { r.keys[0]["e"] = "Aw" }},
 	"key_ops":                             {check: "jwks/members", plant: func(r *rig) { r.keys[0]["key_ops"] = []string{"verify"} }},
-	"x5c":                                 {check: "jwks/members", plant: func(r *rig) { r.keys[0]["x5c"] = []string{"MIIB"} }},
-	"x5t#S256":                            {check: "jwks/members", plant: func(r *rig) { r.keys[0]["x5t#S256"] = "AAAA" }},
+	"x5c":                                 {check: "jwks/members", status: check.Warn, plant: func(r *rig) { r.keys[0]["x5c"] = []string{"MIIB"} }},
+	"x5t#S256":                            {check: "jwks/members", status: check.Warn, plant: func(r *rig) { r.keys[0]["x5t#S256"] = "AAAA" }},
 	"six keys":                            {check: "jwks/count", status: check.Warn, plant: func(r *rig) { r.many(6) }},
 	"sixty keys":                          {check: "jwks/count", plant: func(r *rig) { r.many(60) }},
 	"a hundred and one RSA keys, for AWS": {check: "jwks/count", plant: func(r *rig) { r.many(101) }},

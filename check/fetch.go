@@ -22,7 +22,7 @@ const (
 	maxHeader   = 64 << 10
 	// maxAddresses and maxTries bound how often one document is asked for.
 	maxAddresses = 16
-	maxTries     = 1000
+	maxTries     = 100
 )
 
 const userAgent = "oidc-provider"
@@ -167,8 +167,10 @@ func (a *Answer) fail(ctx context.Context, err error) {
 
 var errTimeout = errors.New("no whole answer in time")
 
-// isAnswer reports whether an error comes from somebody who was there.
-func isAnswer(err error) bool {
+// answered reports whether somebody was there. What comes from a proxy alone
+// does not count.
+func (a *Answer) answered() bool {
 	var op *net.OpError
-	return !(errors.As(err, &op) && op.Op == "dial") && !errors.Is(err, errTimeout)
+	return a.Err == nil || a.Chain != nil ||
+		a.Address != viaProxy && !(errors.As(a.Err, &op) && op.Op == "dial") && !errors.Is(a.Err, errTimeout)
 }

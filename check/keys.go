@@ -100,7 +100,7 @@ var keyChecks = []Check{
 		}
 		for _, member := range []string{"x5c", "x5t", "x5t#S256", "x5u"} {
 			if _, there := k.members[member]; there {
-				return fail(fmt.Sprintf("%s has %s", k.name(), member), "Google Cloud refuses the set, and lua-resty-openidc prefers the certificate to the key", "leave it out")
+				return warn(fmt.Sprintf("%s has %s", k.name(), member), "Google Cloud refuses it in an uploaded key set, and lua-resty-openidc prefers the certificate to the key", "leave it out")
 			}
 		}
 		return pass("none")

@@ -94,12 +94,7 @@ func (d *Document) asked() bool { return d.URL != "" }
 
 // connected reports whether anybody answered at all.
 func (d *Document) connected() bool {
-	for i := range d.Answers {
-		if a := &d.Answers[i]; a.Err == nil || a.Chain != nil || isAnswer(a.Err) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.Answers, func(a Answer) bool { return a.answered() })
 }
 
 // first is the first good answer, or else the first that came, nil if none did.
@@ -129,7 +124,7 @@ type Metadata struct {
 func observe(ctx context.Context, options Options) *Observation {
 	raw := options.Token
 	options.Token = ""
-	o := &Observation{Options: options, Time: time.Now()}
+	o := &Observation{Options: options, Time: time.Now().UTC()}
 	o.observeDocuments(ctx)
 	if raw != "" {
 		o.observeToken(raw)
