@@ -153,7 +153,7 @@ var discoveryChecks = []Check{
 		}
 		for i := range o.JWKs {
 			k := &o.JWKs[i]
-			if k.public != nil && !intersect(k.algorithms(), advertised) {
+			if k.public != nil && k.signs() && !intersect(k.algorithms(), advertised) {
 				return fail(fmt.Sprintf("%s is for %s, and advertised are %s", k.name(), list(k.algorithms()), list(advertised)),
 					"go-oidc, Spring and others refuse tokens of an algorithm that is not advertised", do)
 			}

@@ -35,6 +35,12 @@ func (k *JWK) name() string {
 	return fmt.Sprintf("key %.64q", k.KeyID)
 }
 
+// signs reports whether the key is one for signatures, so far as its use says.
+func (k *JWK) signs() bool {
+	_, there := k.members["use"]
+	return !there || k.Use == "sig"
+}
+
 // algorithms are those that tokens by the key can have (RFC 7518, section
 // 3.1), the usual one first.
 func (k *JWK) algorithms() []string {

@@ -67,14 +67,19 @@ var keyChecks = []Check{
 		}
 		return pass("no kid stands twice")
 	})},
-	eachKey("use", "Is every key for signatures?", func(k *JWK) Result {
-		if _, there := k.members["use"]; there && k.Use != "sig" {
-			return fail(fmt.Sprintf("%s has use %.32q", k.name(), k.Use), "AWS fails on it, and others pass the key over", `make it "sig"`)
+	{ID: "jwks/use", Asks: "Is every key for signatures?", look: needsKeys(func(o *Observation) Result {
+		i := slices.IndexFunc(o.JWKs, func(k JWK) bool { return !k.signs() })
+		if i < 0 {
+			return pass("sig, or not said")
 		}
-		return pass("sig, or not said")
-	}),
+		r := fail(fmt.Sprintf("%s has use %.32q", o.JWKs[i].name(), o.JWKs[i].Use), "AWS fails on it, and others pass the key over", `make it "sig", or leave the key out`)
+		if slices.ContainsFunc(o.JWKs, func(k JWK) bool { return k.signs() }) {
+			r = r.only("aws")
+		}
+		return r
+	})},
 	eachKey("alg", "Does the algorithm of every key fit its type?", func(k *JWK) Result {
-		if _, there := k.members["alg"]; there && !k.fits(k.Algorithm) {
+		if _, there := k.members["alg"]; there && k.signs() && !k.fits(k.Algorithm) {
 			return fail(fmt.Sprintf("%s has alg %.32q, and is a key for %s", k.name(), k.Algorithm, list(k.algorithms())), "relying parties refuse its tokens", "publish the algorithm that the key signs with")
 		}
 		return pass("every one fits, or is not said")
@@ -96,7 +101,7 @@ var keyChecks = []Check{
 	}),
 	eachKey("members", "Is every key free of members that relying parties stumble over?", func(k *JWK) Result {
 		if _, there := k.members["key_ops"]; there {
-			return fail(k.name()+" has key_ops", "AWS fails on it", "leave it out")
+			return fail(k.name()+" has key_ops", "AWS fails on it", "leave it out").only("aws")
 		}
 		for _, member := range []string{"x5c", "x5t", "x5t#S256", "x5u"} {
 			if _, there := k.members[member]; there {
