@@ -118,9 +118,13 @@ func parseJWK(i int, raw json.RawMessage) JWK {
 		return k
 	}
 	var parsed jose.JSONWebKey
-	if k.err = parsed.UnmarshalJSON(text); k.err == nil {
-		k.public = parsed.Key
+	if k.err = parsed.UnmarshalJSON(text); k.err != nil {
+		return k
 	}
+	k.public = parsed.Key
+	// Vault and kube-apiserver refuse the whole set for a key with anything
+	// else in it that they cannot read.
+	k.err = parsed.UnmarshalJSON(raw)
 	return k
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"slices"
+	"strings"
 
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
@@ -47,7 +48,7 @@ var keyChecks = []Check{
 	// go-jose refuses RSA keys that are too large to be verified with, too.
 	eachKey("material", "Are the numbers of every key a key?", func(k *JWK) Result {
 		if k.err != nil && k.members != nil {
-			return fail(fmt.Sprintf("%s: %s", k.name(), name(k.err.Error())), "no token by it can be verified, and some refuse the whole set", "publish the key anew from its public half")
+			return fail(fmt.Sprintf("%s: %s", k.name(), strings.TrimPrefix(k.err.Error(), "go-jose/go-jose: ")), "no token by it can be verified, and Vault and kube-apiserver refuse the whole set", "publish the key anew from its public half")
 		}
 		return pass("every key can be read")
 	}),

@@ -25,7 +25,7 @@ type token struct {
 
 	alg, kid                  string
 	issuer, subject           string
-	audience                  []string
+	audience                  audience
 	expiry, issued, notBefore float64
 
 	signatureErr error // for the key with its kid, if there is one
@@ -72,17 +72,33 @@ func parseToken(raw string) *token {
 			return t
 		}
 	}
-	for name, to := range map[string]any{"alg": &t.alg, "kid": &t.kid} {
-		_ = json.Unmarshal(t.header[name], to)
-	}
-	for name, to := range map[string]any{"iss": &t.issuer, "sub": &t.subject, "exp": &t.expiry, "iat": &t.issued, "nbf": &t.notBefore} {
-		_ = json.Unmarshal(t.claims[name], to)
-	}
-	if json.Unmarshal(t.claims["aud"], &t.audience) != nil {
-		t.audience = make([]string, 1)
-		_ = json.Unmarshal(t.claims["aud"], &t.audience[0])
+	for _, member := range []struct {
+		of   map[string]json.RawMessage
+		name string
+		to   any
+	}{
+		{t.header, "alg", &t.alg}, {t.header, "kid", &t.kid},
+		{t.claims, "iss", &t.issuer}, {t.claims, "sub", &t.subject}, {t.claims, "aud", &t.audience},
+		{t.claims, "exp", &t.expiry}, {t.claims, "iat", &t.issued}, {t.claims, "nbf", &t.notBefore},
+	} {
+		if v, there := member.of[member.name]; there && json.Unmarshal(v, member.to) != nil {
+			t.err = fmt.Errorf("%s is not of its type (RFC 7519, section 4.1)", member.name)
+		}
 	}
 	return t
+}
+
+// An audience is a text, or a list of them (RFC 7519, section 4.1.3).
+type audience []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (a *audience) UnmarshalJSON(data []byte) error {
+	var one string
+	if json.Unmarshal(data, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(data, (*[]string)(a))
 }
 
 // tokenChecks look at a token, if there is one.

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"maps"
+	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -73,16 +74,10 @@ func (f *forged) signature(t testing.TB, input string) []byte {
 		mac.Write([]byte(input))
 		return mac.Sum(nil)
 	}
-	der, err := f.key.PKCS8()
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	private := privateHalf(t, f.key)
 	digest := sha256.Sum256([]byte(input))
 	var signature []byte
+	var err error
 	switch key := private.(type) {
 	case *rsa.PrivateKey:
 		signature, err = rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
@@ -97,6 +92,30 @@ func (f *forged) signature(t testing.TB, input string) []byte {
 		t.Fatal(err)
 	}
 	return signature
+}
+
+func privateHalf(t testing.TB, key *jwks.SigningKey) any {
+	t.Helper()
+	der, err := key.PKCS8()
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return private
+}
+
+// x5c is a certificate of the signing key, as it stands in a JWK.
+func (r *rig) x5c() []string {
+	r.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, r.signing.Key(), privateHalf(r, r.signing))
+	if err != nil {
+		r.Fatal(err)
+	}
+	return []string{base64.StdEncoding.EncodeToString(der)}
 }
 
 // otherKey is one that the rig does not have.
@@ -153,7 +172,7 @@ var tokenFaults = map[string]struct {
 	"alg none":                  {check: "token/header", plant: func(_ *rig, f *forged) { f.header["alg"] = "none" }},
 	"alg None":                  {check: "token/header", plant: func(_ *rig, f *forged) { f.header["alg"] = "None" }},
 	"no alg":                    {check: "token/header", plant: func(_ *rig, f *forged) { f.header["alg"] = nil }},
-	"alg that is a number":      {check: "token/header", plant: func(_ *rig, f *forged) { f.header["alg"] = 256 }},
+	"alg that is a number":      {check: "token/form", plant: func(_ *rig, f *forged) { f.header["alg"] = 256 }},
 	"HS256 by the public key":   {check: "token/header", plant: func(_ *rig, f *forged) { f.header["alg"] = "HS256" }},
 	"a header with jku":         {check: "token/header", plant: func(_ *rig, f *forged) { f.header["jku"] = "https://keys.example.com/keys" }},
 	"a header with x5u":         {check: "token/header", plant: func(_ *rig, f *forged) { f.header["x5u"] = "https://keys.example.com/keys" }},
@@ -186,13 +205,13 @@ var tokenFaults = map[string]struct {
 	"expired":                            {check: "token/times", plant: func(_ *rig, f *forged) { f.claims["exp"] = time.Now().Unix() - 1 }},
 	"expired before 1970":                {check: "token/times", plant: func(_ *rig, f *forged) { f.claims["exp"] = -1e300 }},
 	"no exp":                             {check: "token/times", plant: func(_ *rig, f *forged) { f.claims["exp"] = nil }},
-	"exp that is a text":                 {check: "token/times", plant: func(_ *rig, f *forged) { f.claims["exp"] = fmt.Sprint(time.Now().Unix() + 3600) }},
+	"exp that is a text":                 {check: "token/form", plant: func(_ *rig, f *forged) { f.claims["exp"] = fmt.Sprint(time.Now().Unix() + 3600) }},
 	"no iat":                             {check: "token/times", plant: func(_ *rig, f *forged) { f.claims["iat"] = nil }},
 	"iat in an hour":                     {check: "token/times", plant: func(_ *rig, f *forged) { f.claims["iat"], f.claims["nbf"] = time.Now().Unix()+3600, nil }},
 	"nbf in an hour":                     {check: "token/times", plant: func(_ *rig, f *forged) { f.claims["nbf"] = time.Now().Unix() + 3600 }},
 	"no aud":                             {check: "token/audience", plant: func(_ *rig, f *forged) { f.claims["aud"] = nil }},
 	"no audience in aud":                 {check: "token/audience", plant: func(_ *rig, f *forged) { f.claims["aud"] = []string{} }},
-	"aud that is a number":               {check: "token/audience", plant: func(_ *rig, f *forged) { f.claims["aud"] = 7 }},
+	"aud that is a number":               {check: "token/form", plant: func(_ *rig, f *forged) { f.claims["aud"] = 7 }},
 	"an audience that was not asked for": {check: "token/audience", plant: func(r *rig, _ *forged) { r.options.Audience = "vault" }},
 	"the token of a user":                {check: "token/subject", status: check.Warn, plant: func(_ *rig, f *forged) { f.claims["sub"] = "jane" }},
 	"no subject":                         {check: "token/subject", status: check.Warn, plant: func(_ *rig, f *forged) { f.claims["sub"] = nil }},
