@@ -3,6 +3,7 @@ package check
 import (
 	"crypto/rsa"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,7 +26,7 @@ var keyChecks = []Check{
 		return pass("%s", count(len(o.JWKs), "key"))
 	}},
 	eachKey("private", "Is every key public alone?", func(k *JWK) Result {
-		for member := range k.members {
+		for _, member := range slices.Sorted(maps.Keys(k.members)) {
 			if jwks.IsPrivate(member) {
 				return fail(fmt.Sprintf("%s has the private member %q", k.name(), member), "whoever can read the key set can sign tokens",
 					"take the key out of use at once, and publish public halves only")

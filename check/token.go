@@ -164,6 +164,8 @@ var tokenChecks = append([]Check{
 		const skew = 5 * time.Minute
 		now := float64(o.Time.Unix())
 		switch {
+		case min(t.expiry, t.issued, t.notBefore) < 0 || max(t.expiry, t.issued, t.notBefore) > lastDate:
+			return fail("exp, iat or nbf is no date", "relying parties make another date of it each", "see who signs it")
 		case t.expiry == 0:
 			return fail("exp is missing", "it would never expire", "get a bound token, as with `kubectl create token`")
 		case t.expiry <= now:
@@ -228,9 +230,12 @@ func (o *Observation) key(kid string) *JWK {
 	return nil
 }
 
+// lastDate is the end of the year 9999: RFC 3339 has no words for what comes
+// after.
+const lastDate = 253402300799
+
 func date(seconds float64) string {
-	// Beyond the year 9999 RFC 3339 has no words.
-	return time.Unix(int64(min(max(seconds, 0), 253402300799)), 0).UTC().Format(time.RFC3339)
+	return time.Unix(int64(min(max(seconds, 0), lastDate)), 0).UTC().Format(time.RFC3339)
 }
 
 // tokenRules are what relying parties want of a token beyond what all do.
