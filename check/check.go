@@ -36,7 +36,8 @@ type Options struct {
 	// AWS STS waits no longer.
 	Timeout time.Duration
 
-	// Tries is how often each document is asked for. Default 10.
+	// Tries is how often each document is asked for, at most 100 times: all
+	// answers are kept. Default 10.
 	Tries int
 
 	// PublishAhead is how long the issuer publishes a key before it signs,
@@ -218,6 +219,9 @@ func judge(o *Observation) *Report {
 		if r.Status == "" || !slices.ContainsFunc(o.Options.Parties, r.Concerns) {
 			continue
 		}
+		// Most of what was seen was written by the other side.
+		const longest = 2000
+		r.Seen, r.Why, r.Do = clean(r.Seen, longest), clean(r.Why, longest), clean(r.Do, longest)
 		report.Results = append(report.Results, r)
 	}
 	return report

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,7 +109,7 @@ var faults = map[string]struct {
 	"discovery without algorithms":       {check: "discovery/members", plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = "RS256" }},
 	"algorithm that is not advertised":   {check: "discovery/algorithms", plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = []string{"ES256"} }},
 	"algorithm none":                     {check: "discovery/algorithms", plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = []string{"RS256", "none"} }},
-	"algorithm HS256":                    {check: "discovery/algorithms", plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = []string{"RS256", "HS256"} }},
+	"algorithm HS256":                    {check: "discovery/algorithms", status: check.Warn, plant: func(r *rig) { r.metadata["id_token_signing_alg_values_supported"] = []string{"RS256", "HS256"} }},
 	"no Cache-Control":                   {check: "discovery/cache", status: check.Warn, plant: func(r *rig) { r.configuration.header.Del("Cache-Control") }},
 	"Last-Modified alone": {check: "jwks/cache", plant: func(r *rig) {
 		r.keySet.header.Del("Cache-Control")
@@ -165,8 +166,9 @@ var faults = map[string]struct {
 	"an RSA key of 16384 bits":            {check: "jwks/material", plant: func(r *rig) { r.modulus(16384) }},
 	"an exponent of 3":                    {check: "jwks/strength", status: check.Warn, plant: func(r *rig) { r.keys[0]["e"] = "Aw" }},
 	"key_ops":                             {check: "jwks/members", plant: func(r *rig) { r.keys[0]["key_ops"] = []string{"verify"} }},
-	"x5c":                                 {check: "jwks/members", plant: func(r *rig) { r.keys[0]["x5c"] = []string{"MIIB"} }},
-	"x5t#S256":                            {check: "jwks/members", plant: func(r *rig) { r.keys[0]["x5t#S256"] = "AAAA" }},
+	"x5c":                                 {check: "jwks/members", status: check.Warn, plant: func(r *rig) { r.keys[0]["x5c"] = r.x5c() }},
+	"x5c that is none":                    {check: "jwks/material", plant: func(r *rig) { r.keys[0]["x5c"] = []string{"MIIB"} }},
+	"x5t#S256":                            {check: "jwks/members", status: check.Warn, plant: func(r *rig) { r.keys[0]["x5t#S256"] = strings.Repeat("A", 43) }},
 	"six keys":                            {check: "jwks/count", status: check.Warn, plant: func(r *rig) { r.many(6) }},
 	"sixty keys":                          {check: "jwks/count", plant: func(r *rig) { r.many(60) }},
 	"a hundred and one RSA keys, for AWS": {check: "jwks/count", plant: func(r *rig) { r.many(101) }},
@@ -175,6 +177,33 @@ var faults = map[string]struct {
 	"ES384 for Google Cloud":              {check: "gcp/keys", plant: func(r *rig) { r.elliptic("ec-secp384r1.pem") }},
 	"Ed25519 for AWS":                     {check: "aws/keys", plant: func(r *rig) { r.ed25519() }},
 	"keys that nginx keeps longer than they are old": {check: "nginx/cached", plant: func(r *rig) { r.options.Parties = []string{"nginx"}; r.options.PublishAhead = 2 * time.Hour }},
+	"intermediate certificate missing at one replica": {check: "discovery/certificate", plant: func(r *rig) {
+		r.replica(func(c *rig) {
+			c.tls.Certificates = slices.Clone(c.tls.Certificates)
+			c.tls.Certificates[0].Certificate = c.tls.Certificates[0].Certificate[:1]
+		})
+	}},
+	"HTTP/2 broken at one replica": {check: "discovery/status", plant: func(r *rig) {
+		r.replica(func(c *rig) {
+			c.before = func(w http.ResponseWriter, req *http.Request) bool {
+				if req.ProtoMajor == 2 {
+					w.WriteHeader(http.StatusMisdirectedRequest)
+				}
+				return req.ProtoMajor == 2
+			}
+		})
+	}},
+	"max-age of one replica":               {check: "jwks/cache", plant: func(r *rig) { r.replica(func(c *rig) { c.keySet.header.Set("Cache-Control", "max-age=172800") }) }},
+	"Content-Type of one replica":          {check: "discovery/content-type", plant: func(r *rig) { r.replica(func(c *rig) { c.configuration.header.Del("Content-Type") }) }},
+	"Expires: 0":                           {check: "jwks/cache", status: check.Warn, plant: func(r *rig) { r.keySet.header = http.Header{"Content-Type": {"application/json"}, "Expires": {"0"}} }},
+	"s-maxage within the publication lead": {check: "jwks/cache", status: check.Warn, plant: func(r *rig) { r.keySet.header.Set("Cache-Control", "max-age=300, s-maxage=600") }},
+	"discovery that is null":               {check: "discovery/json", plant: func(r *rig) { r.configuration.body = []byte("null") }},
+	"members that differ by case":          {check: "discovery/json", plant: func(r *rig) { r.metadata["Issuer"] = "https://other.example.com" }},
+	"a list of numbers":                    {check: "discovery/members", plant: func(r *rig) { r.metadata["response_types_supported"] = []int{7} }},
+	"keys in upper case":                   {check: "jwks/json", plant: func(r *rig) { r.keySet.body = []byte(`{"Keys":[]}`) }},
+	"jwks_uri to this machine":             {check: "jwks/addresses", plant: func(r *rig) { r.metadata["jwks_uri"] = "https://127.0.0.1:1/keys" }},
+	"a slow answer":                        {check: "discovery/latency", status: check.Warn, plant: func(r *rig) { r.delay(discovery.WellKnown) }},
+	"an answer too slow for older Nimbus":  {check: "spring/wait", plant: func(r *rig) { r.options.Parties = []string{"spring"}; r.delay(discovery.JWKSPath) }},
 }
 
 func TestCheckFindsFaults(t *testing.T) {
@@ -190,24 +219,30 @@ func TestCheckFindsFaults(t *testing.T) {
 			if report == nil {
 				t.Fatal(err)
 			}
-			want := fault.status
-			if want == "" {
-				want = check.Fail
-			}
-			for _, result := range report.Results {
-				if result.Status == check.Fail || want == check.Warn && result.Status == check.Warn {
-					if result.Check != fault.check || result.Status != want {
-						t.Errorf("got %+v first, want %s of %s", result, want, fault.check)
-					}
-					if result.Seen == "" || result.Why == "" || result.Do == "" {
-						t.Errorf("%+v: it must say what was seen, why it matters and what to do", result)
-					}
-					return
-				}
-			}
-			t.Errorf("nothing was found, want %s of %s", want, fault.check)
+			mustFind(t, report, fault.check, fault.status)
 		})
 	}
+}
+
+// mustFind wants a check to be the first that finds something.
+func mustFind(t *testing.T, report *check.Report, id string, status check.Status) {
+	t.Helper()
+	if status == "" {
+		status = check.Fail
+	}
+	for _, result := range report.Results {
+		if result.Status != check.Fail && (status != check.Warn || result.Status != check.Warn) {
+			continue
+		}
+		if result.Check != id || result.Status != status {
+			t.Errorf("got %+v first, want %s of %s", result, status, id)
+		}
+		if result.Seen == "" || result.Why == "" || result.Do == "" {
+			t.Errorf("%+v: it must say what was seen, why it matters and what to do", result)
+		}
+		return
+	}
+	t.Errorf("nothing was found, want %s of %s", status, id)
 }
 
 // setIssuer moves the rig to another issuer, in all places.
@@ -286,6 +321,17 @@ func (r *rig) slow(path string) {
 		if req.URL.Path == path {
 			<-req.Context().Done()
 			return true
+		}
+		return false
+	}
+}
+
+// delay has the answer for a path take longer than some wait.
+func (r *rig) delay(path string) {
+	r.options.Tries = 1
+	r.before = func(_ http.ResponseWriter, req *http.Request) bool {
+		if req.URL.Path == path {
+			time.Sleep(550 * time.Millisecond)
 		}
 		return false
 	}

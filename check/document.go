@@ -2,17 +2,13 @@ package check
 
 import (
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/pquerna/cachecontrol/cacheobject"
 )
 
 // documentChecks look at how a document is served, whatever is in it. what is
@@ -43,6 +39,9 @@ func documentChecks(what string, of func(*Observation) *Document) []Check {
 			return look(o, d)
 		})
 	}
+	each := func(name, asks string, look func(*Observation, *Answer) Result) Check {
+		return good(name, asks, func(o *Observation, d *Document) Result { return d.worst(o, look) })
+	}
 	checks := []Check{
 		check("certificate", "Is the certificate valid for the host, and its chain whole?", certificate),
 		check("tls", "Is TLS 1.2 or later spoken?", tlsVersion),
@@ -50,11 +49,11 @@ func documentChecks(what string, of func(*Observation) *Document) []Check {
 		check("expiry", "Is the certificate valid for some time yet?", expiry),
 		answered("redirect", "Is it where it should be, without a redirect?", redirect),
 		answered("status", "Is the status 200?", status),
-		good("content-type", "Is the Content-Type JSON?", contentType(what)),
-		good("encoding", "Does a client that asked for no compression get none?", encoding),
+		each("content-type", "Is the Content-Type JSON?", contentType(what)),
+		each("encoding", "Does a client that asked for no compression get none?", encoding),
 		good("same", "Is the answer the same from every address, and every time?", same),
 		good("http10", "Do clients of HTTP/1.0 get it?", http10),
-		good("cache", "Is it cached for no longer than a key is published ahead, and for long enough?", cache),
+		each("cache", "Is it cached for no longer than a key is published ahead, and for long enough?", cache),
 		answered("size", "Is it small enough?", size),
 		good("latency", "Is the answer fast?", latency),
 	}
@@ -67,6 +66,25 @@ func documentChecks(what string, of func(*Observation) *Document) []Check {
 		})}, checks...)
 	}
 	return checks
+}
+
+// worst is what is worst about the good answers.
+func (d *Document) worst(o *Observation, look func(*Observation, *Answer) Result) (worst Result) {
+	rank := map[Status]int{Pass: 1, Warn: 2, Fail: 3}
+	for i := range d.Answers {
+		a := &d.Answers[i]
+		if !a.good() {
+			continue
+		}
+		r := look(o, a)
+		if rank[r.Status] <= rank[worst.Status] {
+			continue
+		}
+		if worst = r; len(d.Addresses) > 1 && r.Status != Pass {
+			worst.Seen = a.Address + ": " + r.Seen
+		}
+	}
+	return worst
 }
 
 // answers judges what did not come.
@@ -94,8 +112,8 @@ func answers(o *Observation, d *Document) Result {
 		seen += "; this machine has no way to " + list(noRoute)
 	}
 	if len(failed) > 0 {
-		return fail(fmt.Sprintf("%d answers; %s (waited %v)", came, list(failed), o.Options.Timeout),
-			"AWS STS waits 5s, others less, and none asks another address of yours", "mend the server, or take the address out of DNS")
+		return fail(fmt.Sprintf("%d answers in %v; %s", came, o.Options.Timeout, list(failed)),
+			"who comes there has no keys: AWS STS waits 5s, others less, and many try one address alone", "mend the server, or take the address out of DNS")
 	}
 	return pass("%s", seen)
 }
@@ -120,106 +138,6 @@ func reason(err error) string {
 		}
 		err = inner
 	}
-}
-
-// certificate verifies every chain that was served.
-func certificate(o *Observation, d *Document) Result {
-	u, err := url.Parse(d.URL)
-	if err != nil || u.Scheme != "https" {
-		return skip("not https")
-	}
-	seen := map[string]bool{}
-	var subject string
-	for i := range d.Answers {
-		a := &d.Answers[i]
-		if len(a.Chain) == 0 || seen[string(a.Chain[0].Raw)] {
-			continue
-		}
-		seen[string(a.Chain[0].Raw)] = true
-		intermediates := x509.NewCertPool()
-		for _, c := range a.Chain[1:] {
-			intermediates.AddCert(c)
-		}
-		_, err := a.Chain[0].Verify(x509.VerifyOptions{
-			DNSName: u.Hostname(), Roots: o.Options.Roots, Intermediates: intermediates, CurrentTime: o.Time,
-		})
-		if err != nil {
-			return badChain(a, err)
-		}
-		subject = fmt.Sprintf("by %s, until %s", name(a.Chain[0].Issuer.String()), a.Chain[0].NotAfter.UTC().Format(time.RFC3339))
-	}
-	if subject == "" {
-		return skip("no certificate was shown")
-	}
-	if len(seen) > 1 {
-		return pass("%d certificates, each of them valid", len(seen))
-	}
-	return pass("%s", subject)
-}
-
-func badChain(a *Answer, err error) Result {
-	const why = "every relying party refuses the connection"
-	last := a.Chain[len(a.Chain)-1]
-	var invalid x509.CertificateInvalidError
-	var host x509.HostnameError
-	var unknown x509.UnknownAuthorityError
-	switch {
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fail(fmt.Sprintf("%s: expired or not yet valid: %s (%s to %s)", a.Address, name(invalid.Cert.Subject.String()),
-			invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339)), why, "renew it, and look at the clocks")
-	case errors.As(err, &host):
-		return fail(fmt.Sprintf("%s: it is for %s, not for %s", a.Address, list(host.Certificate.DNSNames), host.Host), why, "get a certificate with the issuer's host in it")
-	case errors.As(err, &unknown) && len(a.Chain) == 1 && !selfSigned(last):
-		return fail(fmt.Sprintf("%s: only the certificate itself was sent, and its issuer %s is not known", a.Address, name(last.Issuer.String())), why,
-			"serve the intermediate certificates behind it, in the same file; if the CA is your own, give --ca-file")
-	case errors.As(err, &unknown):
-		return fail(fmt.Sprintf("%s: the chain ends at %s, which is not known", a.Address, name(last.Issuer.String())), why,
-			"serve all intermediate certificates; if the CA is your own, give --ca-file")
-	}
-	return fail(fmt.Sprintf("%s: %.200s", a.Address, reason(err)), why, "get another certificate")
-}
-
-func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
-
-func tlsVersion(_ *Observation, d *Document) Result {
-	lowest := uint16(0)
-	for i := range d.Answers {
-		if v := d.Answers[i].TLS; v != 0 && (lowest == 0 || v < lowest) {
-			lowest = v
-		}
-	}
-	switch {
-	case lowest == 0:
-		return skip("no TLS")
-	case lowest < tls.VersionTLS12:
-		return fail(tls.VersionName(lowest), "most clients refuse anything before TLS 1.2", "switch TLS 1.2 and 1.3 on")
-	}
-	return pass("%s", tls.VersionName(lowest))
-}
-
-// expiry wants a sixth of the certificate's life, but not more than a week:
-// whoever renews in time has more left.
-func expiry(o *Observation, d *Document) Result {
-	var soonest *x509.Certificate
-	for i := range d.Answers {
-		for _, c := range d.Answers[i].Chain {
-			if soonest == nil || c.NotAfter.Before(soonest.NotAfter) {
-				soonest = c
-			}
-		}
-	}
-	if soonest == nil {
-		return skip("no certificate was shown")
-	}
-	left := soonest.NotAfter.Sub(o.Time)
-	if left < 0 {
-		return skip("expired")
-	}
-	if left < min(soonest.NotAfter.Sub(soonest.NotBefore)/6, 7*24*time.Hour) {
-		return warn(fmt.Sprintf("%s is valid for %v more", name(soonest.Subject.String()), left.Round(time.Minute)),
-			"it should have been renewed, and when it ends every relying party fails", "renew it")
-	}
-	return pass("valid until %s", soonest.NotAfter.UTC().Format(time.RFC3339))
 }
 
 func redirect(_ *Observation, d *Document) Result {
@@ -254,9 +172,9 @@ func tooLong(d *Document) bool {
 	return slices.ContainsFunc(d.Answers, func(a Answer) bool { return a.TooLong })
 }
 
-func contentType(what string) func(*Observation, *Document) Result {
-	return func(_ *Observation, d *Document) Result {
-		got := d.first().header("Content-Type")
+func contentType(what string) func(*Observation, *Answer) Result {
+	return func(_ *Observation, a *Answer) Result {
+		got := a.header("Content-Type")
 		media, params, err := mime.ParseMediaType(got)
 		want := []string{"application/json"}
 		if what == "jwks" {
@@ -276,14 +194,12 @@ func contentType(what string) func(*Observation, *Document) Result {
 	}
 }
 
-// encoding looks at the answers to requests without Accept-Encoding. For the
-// others the transport has unpacked what came.
-func encoding(_ *Observation, d *Document) Result {
-	for i := range d.Answers {
-		if a := &d.Answers[i]; a.good() && a.header("Content-Encoding") != "" && !strings.EqualFold(a.header("Content-Encoding"), "identity") {
-			return fail(fmt.Sprintf("%s: Content-Encoding %.40q, and none was asked for", a.Address, a.header("Content-Encoding")),
-				"clients without compression, Envoy and curl among them, see no JSON", "compress for those alone that send Accept-Encoding, or not at all")
-		}
+// encoding finds what the transport has not unpacked: gzip that it has not
+// asked for, and anything else.
+func encoding(_ *Observation, a *Answer) Result {
+	if got := a.header("Content-Encoding"); got != "" && !strings.EqualFold(got, "identity") {
+		return fail(fmt.Sprintf("Content-Encoding %.40q, which was not asked for", got),
+			"clients without compression, Envoy and curl among them, see no JSON", "compress for those alone that send Accept-Encoding, or not at all")
 	}
 	return pass("plain bytes")
 }
@@ -292,7 +208,7 @@ func same(o *Observation, d *Document) Result {
 	first := d.first()
 	for i := range d.Answers {
 		a := &d.Answers[i]
-		if !a.good() || bytes.Equal(a.Body, d.Body) {
+		if !a.good() || alike(a.Body, d.Body) {
 			continue
 		}
 		seen := fmt.Sprintf("%s and %s answer differently", first.Address, a.Address)
@@ -306,6 +222,29 @@ func same(o *Observation, d *Document) Result {
 			"look for a replica or a cache that is behind")
 	}
 	return pass("%d times the same", len(d.Answers))
+}
+
+// alike reports whether two documents say the same: the members of an object,
+// and the keys of a set, may come in any order.
+func alike(a, b []byte) bool {
+	return bytes.Equal(a, b) || bytes.Equal(canonical(a), canonical(b))
+}
+
+func canonical(data []byte) []byte {
+	var document map[string]any
+	if json.Unmarshal(data, &document) != nil {
+		return data
+	}
+	if keys, ok := document["keys"].([]any); ok {
+		texts := make([]string, len(keys))
+		for i, k := range keys {
+			text, _ := json.Marshal(k) // it has been read from JSON
+			texts[i] = string(text)
+		}
+		document["keys"] = sorted(texts)
+	}
+	text, _ := json.Marshal(document)
+	return text
 }
 
 // missing says which kid one of two key sets has and the other has not.
@@ -345,52 +284,10 @@ func http10(_ *Observation, d *Document) Result {
 		return warn(fmt.Sprintf("%s: Transfer-Encoding %.40q, which HTTP/1.0 does not have", a.Address, a.Transfer), why, do)
 	case a.header("Content-Encoding") != "":
 		return warn(fmt.Sprintf("%s: Content-Encoding %.40q", a.Address, a.header("Content-Encoding")), why, do)
-	case !bytes.Equal(a.Body, d.Body):
+	case !alike(a.Body, d.Body):
 		return warn(fmt.Sprintf("%s: %d other bytes than for HTTP/1.1", a.Address, len(a.Body)), why, do)
 	}
 	return pass("the same")
-}
-
-// cache holds the headers against the time for which a key is published before
-// it signs: whoever keeps the document for longer meets tokens of a key that
-// he does not know (RFC 9111, section 4.2).
-func cache(o *Observation, d *Document) Result {
-	first := d.first()
-	raw := first.header("Cache-Control")
-	control, err := cacheobject.ParseResponseCacheControl(raw)
-	if err != nil {
-		return fail(fmt.Sprintf("Cache-Control %.100q: %.100s", raw, err), "caches guess what it means", "send `public, max-age=300`")
-	}
-	seen := fmt.Sprintf("Cache-Control %.100q", raw)
-	ahead := o.Options.PublishAhead
-	seconds := func(n cacheobject.DeltaSeconds) time.Duration { return time.Duration(max(n, 0)) * time.Second }
-	fresh := seconds(control.MaxAge)
-	switch {
-	case control.NoStore || control.NoCachePresent || control.MaxAge == 0:
-		return warn(seen, "every verification asks the server: it must bear that, and be up", "send `public, max-age=300`")
-	case control.SMaxAge >= 0 && control.SMaxAge != control.MaxAge:
-		return fail(seen, "a shared cache keeps it for s-maxage, and relying parties for max-age from then on", "leave s-maxage out")
-	case control.MaxAge < 0 && first.header("Expires") == "" && first.header("Last-Modified") != "":
-		return fail("Last-Modified without Cache-Control", "caches keep it for a tenth of its age, which may be weeks (RFC 9111, section 4.2.2)", "send `public, max-age=300`")
-	case control.MaxAge < 0 && first.header("Expires") == "":
-		return warn("no Cache-Control", "every relying party and every cache on the way keeps it for as long as it likes", "send `public, max-age=300`")
-	case control.MaxAge < 0:
-		expires, err := time.Parse(time.RFC1123, first.header("Expires"))
-		if err != nil {
-			return fail(fmt.Sprintf("Expires %.60q", first.header("Expires")), "it is no date (RFC 9110, section 5.6.7)", "send `public, max-age=300`")
-		}
-		fresh, seen = expires.Sub(o.Time), "Expires "+first.header("Expires")
-	}
-	longest := fresh + max(seconds(control.StaleWhileRevalidate), 0)
-	switch {
-	case longest > ahead:
-		return fail(seen, fmt.Sprintf("that is longer than keys are published before they sign (%v): who caches it refuses new tokens", ahead), "make it shorter, or say with --publish-ahead that you publish earlier")
-	case longest > ahead/2:
-		return warn(seen, fmt.Sprintf("that is more than half of the time that keys are published before they sign (%v), and caches add up", ahead), "make it shorter")
-	case fresh < 10*time.Second:
-		return warn(seen, "nearly every verification asks the server", "send `public, max-age=300`")
-	}
-	return pass("%s", seen)
 }
 
 func size(_ *Observation, d *Document) Result {

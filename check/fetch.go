@@ -22,7 +22,7 @@ const (
 	maxHeader   = 64 << 10
 	// maxAddresses and maxTries bound how often one document is asked for.
 	maxAddresses = 16
-	maxTries     = 1000
+	maxTries     = 100
 )
 
 const userAgent = "oidc-provider"
@@ -32,9 +32,10 @@ const viaProxy = "through the proxy"
 
 // A client asks for documents. Each request has a connection of its own, as
 // those of different relying parties have.
-type client struct{ Options }
-
-func newClient(o Options) *client { return &client{o} }
+type client struct {
+	Options
+	host string // of the issuer
+}
 
 func (c *client) proxied(u *url.URL) bool {
 	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
@@ -64,10 +65,12 @@ func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (an
 	defer transport.CloseIdleConnections()
 	if address == viaProxy {
 		transport.Proxy = http.ProxyFromEnvironment
-	} else {
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}
+	transport.DialContext = func(_ context.Context, _, to string) (net.Conn, error) {
+		if address != viaProxy {
+			to = address
 		}
+		return dial(ctx, to)
 	}
 	// The chain is of interest also if nothing comes after it, and if the
 	// request has ended before the handshake.
@@ -87,8 +90,9 @@ func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (an
 		answer.Err = err
 		return answer
 	}
+	// No Accept, as most relying parties: kube-apiserver has no key set for who
+	// takes application/json alone.
 	req.Header.Set("User-Agent", userAgent)
-	req.Header.Set("Accept", "application/json")
 	start := time.Now()
 	resp, err := transport.RoundTrip(req) // and so follows nothing
 	if err == nil {
@@ -99,6 +103,16 @@ func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (an
 		answer.fail(ctx, err)
 	}
 	return answer
+}
+
+// dial has a connection that ends when ctx does. The transport alone would not
+// see to that: not while it dials, and not after 101 Switching Protocols.
+func dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err == nil {
+		context.AfterFunc(ctx, func() { conn.Close() })
+	}
+	return conn, err
 }
 
 // http10 asks for u as the oldest of clients do.
@@ -113,24 +127,22 @@ func (c *client) http10(ctx context.Context, u *url.URL, address string) (answer
 }
 
 func (a *Answer) http10(ctx context.Context, u *url.URL) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", a.Address)
+	stream, err := dial(ctx, a.Address)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	stream := conn
 	if u.Scheme == "https" {
-		stream = tls.Client(conn, tlsConfig(u))
+		stream = tls.Client(stream, tlsConfig(u))
 	}
 	if _, err := fmt.Fprintf(stream, "GET %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: %s\r\n\r\n", u.RequestURI(), u.Host, userAgent); err != nil {
 		return err
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(stream, maxHeader+maxDocument)), nil)
+	limited := &io.LimitedReader{R: stream, N: maxHeader}
+	resp, err := http.ReadResponse(bufio.NewReader(limited), nil)
 	if err != nil {
 		return err
 	}
+	limited.N += 2 * maxDocument // a.read takes less, chunked or not
 	a.read(resp)
 	return a.Err
 }
@@ -155,8 +167,10 @@ func (a *Answer) fail(ctx context.Context, err error) {
 
 var errTimeout = errors.New("no whole answer in time")
 
-// isAnswer reports whether an error comes from somebody who was there.
-func isAnswer(err error) bool {
+// answered reports whether somebody was there. What comes from a proxy alone
+// does not count.
+func (a *Answer) answered() bool {
 	var op *net.OpError
-	return !(errors.As(err, &op) && op.Op == "dial") && !errors.Is(err, errTimeout)
+	return a.Err == nil || a.Chain != nil ||
+		a.Address != viaProxy && !(errors.As(a.Err, &op) && op.Op == "dial") && !errors.Is(a.Err, errTimeout)
 }

@@ -8,9 +8,9 @@ import (
 )
 
 var (
-	errNoJWKSURI   = errors.New("there is none")
-	errNoURL       = errors.New("it is not an absolute https URL without user information and fragment")
-	errOtherScheme = errors.New("it is http, and the issuer is https: anybody on the way could put keys of his own in")
+	errNoJWKSURI = errors.New("there is none")
+	errNoURL     = errors.New("it is not an absolute https URL without user information and fragment")
+	errNotHTTPS  = errors.New("it is http: anybody on the way could put keys of his own in")
 )
 
 // issuerChecks look at the issuer URL, before anything is asked.
@@ -39,11 +39,15 @@ var issuerChecks = []Check{
 		}
 		return pass("no slash at the end")
 	}},
-	{ID: "issuer/case", Asks: "Is it in lower case?", look: func(o *Observation) Result {
-		if lower := strings.ToLower(o.Options.Issuer); lower != o.Options.Issuer {
-			return warn(fmt.Sprintf("%q has upper case letters", o.Options.Issuer),
-				"everybody compares it byte for byte, and whoever types it in lower case is refused",
-				"if tokens are not out there yet, use "+lower)
+	// Paths have upper case letters of right, as those of EKS have.
+	{ID: "issuer/case", Asks: "Is its host in lower case?", look: func(o *Observation) Result {
+		if o.IssuerErr != nil {
+			return skip("no issuer to ask")
+		}
+		if u := o.Issuer.URL(); !strings.HasPrefix(o.Options.Issuer, strings.ToLower(u.Scheme+"://"+u.Host)) {
+			return warn(fmt.Sprintf("%q has upper case letters in its host", o.Options.Issuer),
+				"everybody compares it byte for byte, and browsers and libraries write hosts in lower case",
+				"if tokens are not out there yet, write it in lower case everywhere")
 		}
 		return pass("lower case")
 	}},
@@ -76,7 +80,7 @@ func addresses(d *Document) Result {
 	}
 	names, titled := titles(func(p Party) bool { return p.Internet })
 	why := list(titled) + " ask from the internet, and " + list(private) + " cannot be reached from there"
-	const do = "publish the documents at a public address; Google Cloud also takes an uploaded key set (`oidc-provider trust gcp --help`)"
+	const do = "publish the documents at a public address, or check from outside if DNS says something else there; Google Cloud also takes an uploaded key set (`oidc-provider trust gcp --help`)"
 	if len(private) < len(d.Addresses) {
 		return warn(seen, why, do).only(names...)
 	}
@@ -143,15 +147,20 @@ var discoveryChecks = []Check{
 		}
 		const do = "advertise the algorithms of all keys in the set, the next one included, and no others"
 		for _, alg := range advertised {
-			if alg == "none" || strings.HasPrefix(alg, "HS") {
+			if strings.EqualFold(alg, "none") {
 				return fail(fmt.Sprintf("%.32q is advertised", alg), "a relying party that believes it takes tokens that anybody can make", do)
 			}
 		}
 		for i := range o.JWKs {
 			k := &o.JWKs[i]
-			if k.public != nil && !intersect(k.algorithms(), advertised) {
+			if k.public != nil && k.signs() && !intersect(k.algorithms(), advertised) {
 				return fail(fmt.Sprintf("%s is for %s, and advertised are %s", k.name(), list(k.algorithms()), list(advertised)),
 					"go-oidc, Spring and others refuse tokens of an algorithm that is not advertised", do)
+			}
+		}
+		for _, alg := range advertised {
+			if strings.HasPrefix(alg, "HS") {
+				return warn(fmt.Sprintf("%.32q is advertised", alg), "a relying party that believes it, and takes a published key for the secret, takes tokens that anybody can make", do)
 			}
 		}
 		return pass("%s", list(advertised))

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -32,6 +33,12 @@ func (k *JWK) name() string {
 		return fmt.Sprintf("key %d", k.Index)
 	}
 	return fmt.Sprintf("key %.64q", k.KeyID)
+}
+
+// signs reports whether the key is one for signatures, so far as its use says.
+func (k *JWK) signs() bool {
+	_, there := k.members["use"]
+	return !there || k.Use == "sig"
 }
 
 // algorithms are those that tokens by the key can have (RFC 7518, section
@@ -75,17 +82,16 @@ func (o *Observation) Keys() []jwks.PublicKey {
 // parseKeySet reads a key set one key at a time, so that all that is wrong
 // with any can be told.
 func parseKeySet(data []byte) ([]JWK, error) {
-	var set struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(data, &set); err != nil {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(data, &members); err != nil || members == nil {
 		return nil, describe(data, err)
 	}
-	if set.Keys == nil {
+	var set []json.RawMessage
+	if json.Unmarshal(members["keys"], &set) != nil || set == nil {
 		return nil, errors.New(`it has no array "keys"`)
 	}
-	keys := make([]JWK, len(set.Keys))
-	for i, raw := range set.Keys {
+	keys := make([]JWK, len(set))
+	for i, raw := range set {
 		keys[i] = parseJWK(i, raw)
 	}
 	return keys, duplicate(data)
@@ -112,9 +118,13 @@ func parseJWK(i int, raw json.RawMessage) JWK {
 		return k
 	}
 	var parsed jose.JSONWebKey
-	if k.err = parsed.UnmarshalJSON(text); k.err == nil {
-		k.public = parsed.Key
+	if k.err = parsed.UnmarshalJSON(text); k.err != nil {
+		return k
 	}
+	k.public = parsed.Key
+	// Vault and kube-apiserver refuse the whole set for a key with anything
+	// else in it that they cannot read.
+	k.err = parsed.UnmarshalJSON(raw)
 	return k
 }
 
@@ -136,6 +146,7 @@ func describe(data []byte, err error) error {
 
 // duplicate reports a member that stands twice in an object: which of the two
 // counts differs from one relying party to the next (RFC 8259, section 4).
+// Those in Go take members for the same that differ by case alone.
 func duplicate(data []byte) error {
 	type level struct {
 		members map[string]bool // nil in an array
@@ -156,10 +167,11 @@ func duplicate(data []byte) error {
 			top = &levels[len(levels)-1]
 		}
 		if name, ok := token.(string); ok && top != nil && top.members != nil && !top.value {
-			if top.members[name] {
+			folded := strings.ToLower(strings.ToUpper(name))
+			if top.members[folded] {
 				return fmt.Errorf("the member %.64q stands twice", name)
 			}
-			top.members[name], top.value = true, true
+			top.members[folded], top.value = true, true
 			continue
 		}
 		if top != nil {

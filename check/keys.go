@@ -3,7 +3,9 @@ package check
 import (
 	"crypto/rsa"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
@@ -24,7 +26,7 @@ var keyChecks = []Check{
 		return pass("%s", count(len(o.JWKs), "key"))
 	}},
 	eachKey("private", "Is every key public alone?", func(k *JWK) Result {
-		for member := range k.members {
+		for _, member := range slices.Sorted(maps.Keys(k.members)) {
 			if jwks.IsPrivate(member) {
 				return fail(fmt.Sprintf("%s has the private member %q", k.name(), member), "whoever can read the key set can sign tokens",
 					"take the key out of use at once, and publish public halves only")
@@ -47,7 +49,7 @@ var keyChecks = []Check{
 	// go-jose refuses RSA keys that are too large to be verified with, too.
 	eachKey("material", "Are the numbers of every key a key?", func(k *JWK) Result {
 		if k.err != nil && k.members != nil {
-			return fail(fmt.Sprintf("%s: %s", k.name(), name(k.err.Error())), "no token by it can be verified, and some refuse the whole set", "publish the key anew from its public half")
+			return fail(fmt.Sprintf("%s: %s", k.name(), strings.TrimPrefix(k.err.Error(), "go-jose/go-jose: ")), "no token by it can be verified, and Vault and kube-apiserver refuse the whole set", "publish the key anew from its public half")
 		}
 		return pass("every key can be read")
 	}),
@@ -67,14 +69,19 @@ var keyChecks = []Check{
 		}
 		return pass("no kid stands twice")
 	})},
-	eachKey("use", "Is every key for signatures?", func(k *JWK) Result {
-		if _, there := k.members["use"]; there && k.Use != "sig" {
-			return fail(fmt.Sprintf("%s has use %.32q", k.name(), k.Use), "AWS fails on it, and others pass the key over", `make it "sig"`)
+	{ID: "jwks/use", Asks: "Is every key for signatures?", look: needsKeys(func(o *Observation) Result {
+		i := slices.IndexFunc(o.JWKs, func(k JWK) bool { return !k.signs() })
+		if i < 0 {
+			return pass("sig, or not said")
 		}
-		return pass("sig, or not said")
-	}),
+		r := fail(fmt.Sprintf("%s has use %.32q", o.JWKs[i].name(), o.JWKs[i].Use), "AWS fails on it, and others pass the key over", `make it "sig", or leave the key out`)
+		if slices.ContainsFunc(o.JWKs, func(k JWK) bool { return k.signs() }) {
+			r = r.only("aws")
+		}
+		return r
+	})},
 	eachKey("alg", "Does the algorithm of every key fit its type?", func(k *JWK) Result {
-		if _, there := k.members["alg"]; there && !k.fits(k.Algorithm) {
+		if _, there := k.members["alg"]; there && k.signs() && !k.fits(k.Algorithm) {
 			return fail(fmt.Sprintf("%s has alg %.32q, and is a key for %s", k.name(), k.Algorithm, list(k.algorithms())), "relying parties refuse its tokens", "publish the algorithm that the key signs with")
 		}
 		return pass("every one fits, or is not said")
@@ -96,11 +103,11 @@ var keyChecks = []Check{
 	}),
 	eachKey("members", "Is every key free of members that relying parties stumble over?", func(k *JWK) Result {
 		if _, there := k.members["key_ops"]; there {
-			return fail(k.name()+" has key_ops", "AWS fails on it", "leave it out")
+			return fail(k.name()+" has key_ops", "AWS fails on it", "leave it out").only("aws")
 		}
 		for _, member := range []string{"x5c", "x5t", "x5t#S256", "x5u"} {
 			if _, there := k.members[member]; there {
-				return fail(fmt.Sprintf("%s has %s", k.name(), member), "Google Cloud refuses the set, and lua-resty-openidc prefers the certificate to the key", "leave it out")
+				return warn(fmt.Sprintf("%s has %s", k.name(), member), "Google Cloud refuses it in an uploaded key set, and lua-resty-openidc prefers the certificate to the key", "leave it out")
 			}
 		}
 		return pass("none")

@@ -1,13 +1,14 @@
 package check
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -93,22 +94,20 @@ func (d *Document) asked() bool { return d.URL != "" }
 
 // connected reports whether anybody answered at all.
 func (d *Document) connected() bool {
-	for i := range d.Answers {
-		if a := &d.Answers[i]; a.Err == nil || a.Chain != nil || isAnswer(a.Err) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.Answers, func(a Answer) bool { return a.answered() })
 }
 
-// first is the first answer that came, nil if none did.
-func (d *Document) first() *Answer {
+// first is the first good answer, or else the first that came, nil if none did.
+func (d *Document) first() (first *Answer) {
 	for i := range d.Answers {
-		if d.Answers[i].Err == nil {
-			return &d.Answers[i]
+		switch a := &d.Answers[i]; {
+		case a.good():
+			return a
+		case a.Err == nil && first == nil:
+			first = a
 		}
 	}
-	return nil
+	return first
 }
 
 // Metadata is what discovery says, as relying parties read it.
@@ -120,46 +119,58 @@ type Metadata struct {
 	SubjectTypes  []string
 }
 
-// observe asks for everything.
+// observe asks for everything. Who asks has no token: it is looked at when all
+// has been asked.
 func observe(ctx context.Context, options Options) *Observation {
-	o := &Observation{Options: options, Time: time.Now()}
-	o.Issuer, o.IssuerErr = discovery.ParseIssuer(options.Issuer)
-	o.observeToken()
-	if o.IssuerErr != nil {
-		return o
+	raw := options.Token
+	options.Token = ""
+	o := &Observation{Options: options, Time: time.Now().UTC()}
+	o.observeDocuments(ctx)
+	if raw != "" {
+		o.observeToken(raw)
 	}
-	c := newClient(options)
+	return o
+}
+
+func (o *Observation) observeDocuments(ctx context.Context) {
+	o.Issuer, o.IssuerErr = discovery.ParseIssuer(o.Options.Issuer)
+	if o.IssuerErr != nil {
+		return
+	}
+	issuer := o.Issuer.URL()
+	c := &client{o.Options, issuer.Hostname()}
 	o.Configuration = c.document(ctx, o.Issuer.ConfigurationURL())
 	if o.Configuration.Body == nil {
-		return o
+		return
 	}
 	o.Metadata, o.metadataErr = parseMetadata(o.Configuration.Body)
 	if checkJWKSURI(o.Issuer, o.Metadata.JWKSURI) != nil {
-		return o
+		return
 	}
 	o.KeySet = c.document(ctx, o.Metadata.JWKSURI)
 	if o.KeySet.Body != nil {
 		o.JWKs, o.keySetErr = parseKeySet(o.KeySet.Body)
 	}
-	return o
 }
 
 // parseMetadata reads discovery as leniently as the most lenient relying
 // party: a member of the wrong type is as good as none.
 func parseMetadata(data []byte) (Metadata, error) {
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(data, &members); err != nil {
+	if err := json.Unmarshal(data, &members); err != nil || members == nil {
 		return Metadata{}, describe(data, err)
 	}
 	var m Metadata
-	for name, to := range map[string]any{
-		"issuer":                                &m.Issuer,
-		"jwks_uri":                              &m.JWKSURI,
+	_ = json.Unmarshal(members["issuer"], &m.Issuer)
+	_ = json.Unmarshal(members["jwks_uri"], &m.JWKSURI)
+	for name, to := range map[string]*[]string{
 		"id_token_signing_alg_values_supported": &m.Algorithms,
 		"response_types_supported":              &m.ResponseTypes,
 		"subject_types_supported":               &m.SubjectTypes,
 	} {
-		_ = json.Unmarshal(members[name], to)
+		if json.Unmarshal(members[name], to) != nil {
+			*to = nil
+		}
 	}
 	return m, duplicate(data)
 }
@@ -175,8 +186,8 @@ func checkJWKSURI(issuer discovery.Issuer, raw string) error {
 		return errNoURL
 	case u.Scheme != "https" && u.Scheme != "http":
 		return errNoURL
-	case u.Scheme == "http" && of.Scheme != "http":
-		return errOtherScheme
+	case u.Scheme == "http" && (of.Scheme != "http" || u.Hostname() != of.Hostname()):
+		return errNotHTTPS
 	}
 	return nil
 }
@@ -190,6 +201,10 @@ func (c *client) document(ctx context.Context, raw string) Document {
 		return d
 	}
 	c.resolve(ctx, u, &d)
+	if stray := slices.IndexFunc(d.Addresses, isLocal); stray >= 0 && !d.Chosen && u.Hostname() != c.host {
+		d.ResolveErr = fmt.Errorf("%s is this machine's own, or next to it, and was not asked", d.Addresses[stray])
+		d.Addresses = nil
+	}
 	d.Answers = c.tries(ctx, u, d.Addresses)
 	if differ(d.Answers) {
 		// A rotation, or another change, may have come in between. What is
@@ -216,7 +231,8 @@ func (c *client) document(ctx context.Context, raw string) Document {
 const settle = time.Second
 
 // tries asks every address once, all at the same time, and then those that
-// answered in turn, one after the other, up to the number of tries.
+// answered in turn, one after the other, up to the number of tries. Each
+// address is asked in another way each time.
 func (c *client) tries(ctx context.Context, u *url.URL, addresses []string) []Answer {
 	answers := make([]Answer, len(addresses))
 	var wg sync.WaitGroup
@@ -232,7 +248,7 @@ func (c *client) tries(ctx context.Context, u *url.URL, addresses []string) []An
 	}
 	for i := len(answers); i < c.Tries && len(alive) > 0; i++ {
 		n := i % len(alive)
-		a := c.get(ctx, u, alive[n], i)
+		a := c.get(ctx, u, alive[n], n+i/len(alive))
 		answers = append(answers, a)
 		if a.Err != nil {
 			alive = append(alive[:n:n], alive[n+1:]...)
@@ -241,7 +257,7 @@ func (c *client) tries(ctx context.Context, u *url.URL, addresses []string) []An
 	return answers
 }
 
-// differ reports whether good answers have different bytes.
+// differ reports whether good answers say different things.
 func differ(answers []Answer) bool {
 	var first []byte
 	for i := range answers {
@@ -249,7 +265,7 @@ func differ(answers []Answer) bool {
 		case !a.good():
 		case first == nil:
 			first = a.Body
-		case !bytes.Equal(first, a.Body):
+		case !alike(first, a.Body):
 			return true
 		}
 	}
@@ -282,6 +298,15 @@ func (c *client) resolve(ctx context.Context, u *url.URL, d *Document) {
 	for _, ip := range ips[:min(len(ips), maxAddresses)] {
 		d.Addresses = append(d.Addresses, net.JoinHostPort(ip.Unmap().String(), port))
 	}
+}
+
+// isLocal reports whether an address leads to the machine that asks, or to its
+// neighbours, as the metadata service of a cloud is one. An issuer on such an
+// address is what somebody has typed; where it leads from there is not.
+func isLocal(address string) bool {
+	to, err := netip.ParseAddrPort(address)
+	ip := to.Addr().Unmap()
+	return err == nil && (ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast())
 }
 
 // hostPort is where a URL leads, with the port that its scheme stands for.

@@ -37,6 +37,7 @@ const issuer = "https://oidc.example.com"
 var root, private, intermediate authority
 
 func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // where HTTP/2 notes each frame that it does not understand
 	root, private = newAuthority("Root", nil), newAuthority("Private", nil)
 	intermediate = newAuthority("Intermediate", &root)
 	pool := x509.NewCertPool()
@@ -187,6 +188,7 @@ func jwk(t testing.TB, key jwks.PublicKey) map[string]any {
 }
 
 func (r *rig) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	hear(req)
 	if r.before != nil && r.before(w, req) {
 		return
 	}
@@ -219,7 +221,7 @@ func (r *rig) serve() string {
 		r.Fatal(err)
 	}
 	s := &http.Server{Handler: r, TLSConfig: r.tls, ErrorLog: log.New(io.Discard, "", 0)}
-	go s.ServeTLS(l, "", "")
+	go s.ServeTLS(listener{l}, "", "")
 	r.Cleanup(func() { s.Close() })
 	return l.Addr().String()
 }

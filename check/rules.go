@@ -66,7 +66,7 @@ func takesKeys(o *Observation, p Party) Result {
 		if k.Type == "RSA" {
 			rsa++
 		}
-		if p.Algorithms == nil || k.public == nil || intersect(k.algorithms(), p.Algorithms) {
+		if p.Algorithms == nil || k.public == nil || !k.signs() || intersect(k.algorithms(), p.Algorithms) {
 			continue
 		}
 		why := fmt.Sprintf("%s takes %s", p.Title, list(p.Algorithms))

@@ -34,11 +34,15 @@ var signerChecks = []Check{
 		for _, k := range o.Keys() {
 			published[k.KeyID()] = k.PKIX()
 		}
+		if len(s.Keys) == 0 {
+			return fail("it has no key", "kube-apiserver does not start without", "see what its log says")
+		}
+		result := pass("%s", count(len(s.Keys), "key"))
 		for _, k := range s.Keys {
 			der, there := published[k.KeyID]
 			switch {
 			case k.Excluded && there:
-				return warn(fmt.Sprintf("key %.64q is published, and the signer excludes it from discovery", k.KeyID), "relying parties take tokens of it", "take it out of the key set")
+				result = warn(fmt.Sprintf("key %.64q is published, and the signer excludes it from discovery", k.KeyID), "relying parties take tokens of it", "take it out of the key set")
 			case k.Excluded:
 			case !there:
 				return fail(fmt.Sprintf("key %.64q is not published", k.KeyID), "no relying party can verify tokens by it", "see that both are of one issuer, and what its log says of publishing")
@@ -46,7 +50,7 @@ var signerChecks = []Check{
 				return fail(fmt.Sprintf("key %.64q is published with another public key", k.KeyID), "no relying party can verify tokens by it", "see that both are of one issuer")
 			}
 		}
-		return pass("%s", count(len(s.Keys), "key"))
+		return result
 	}),
 	aSigner("known", "Does the signer know every key in the key set?", func(o *Observation, s *Signer) Result {
 		for _, k := range o.Keys() {

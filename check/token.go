@@ -3,8 +3,8 @@ package check
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,38 +15,47 @@ import (
 // maxToken is far above what fits into a request header.
 const maxToken = 64 << 10
 
-// A token is a JWT as it stands there, believed in nothing.
+// A token is what a JWT says, believed in nothing. The JWT itself is not kept,
+// so that it goes nowhere with a report.
 type token struct {
-	raw    string
+	size   int
 	err    error
 	header map[string]json.RawMessage
 	claims map[string]json.RawMessage
 
 	alg, kid                  string
 	issuer, subject           string
-	audience                  []string
+	audience                  audience
 	expiry, issued, notBefore float64
+
+	signatureErr error // for the key with its kid, if there is one
 }
 
-func (o *Observation) observeToken() {
-	if o.Options.Token == "" {
+// observeToken looks at a token, and at its signature if its key is known.
+func (o *Observation) observeToken(raw string) {
+	o.token = parseToken(raw)
+	k := o.key(o.token.kid)
+	if k == nil || k.public == nil {
 		return
 	}
-	o.token = parseToken(o.Options.Token)
-	o.Options.Token = "" // so that it goes nowhere with the report
+	parsed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(o.token.alg)})
+	if err == nil {
+		_, err = parsed.Verify(k.public)
+	}
+	o.token.signatureErr = err
 }
 
 // Judge is what there is to say to another token, by what was seen of the
 // issuer.
 func (o *Observation) Judge(token, audience string) *Report {
 	other := *o
-	other.Options.Token, other.Options.Audience = token, audience
-	other.observeToken()
+	other.Options.Audience = audience
+	other.observeToken(token)
 	return judge(&other)
 }
 
 func parseToken(raw string) *token {
-	t := &token{raw: raw}
+	t := &token{size: len(raw)}
 	parts := strings.Split(raw, ".")
 	switch {
 	case len(raw) > maxToken:
@@ -57,47 +66,68 @@ func parseToken(raw string) *token {
 		return t
 	}
 	for i, to := range []*map[string]json.RawMessage{&t.header, &t.claims} {
-		what := []string{"header", "claims"}[i]
+		what := []string{"first part, the header,", "second part, the claims,"}[i]
 		data, err := base64.RawURLEncoding.DecodeString(parts[i])
 		if err != nil {
-			t.err = fmt.Errorf("the %s are not base64url", what)
+			t.err = fmt.Errorf("the %s is not base64url", what)
 			return t
 		}
-		if err := errors.Join(json.Unmarshal(data, to), duplicate(data)); err != nil {
-			t.err = fmt.Errorf("the %s are no JSON object that can be read", what)
+		if err := json.Unmarshal(data, to); err != nil || *to == nil {
+			t.err = fmt.Errorf("the %s is no JSON object", what)
+			return t
+		}
+		if err := duplicate(data); err != nil {
+			t.err = fmt.Errorf("in the %s %w", what, err)
 			return t
 		}
 	}
-	for name, to := range map[string]any{"alg": &t.alg, "kid": &t.kid} {
-		_ = json.Unmarshal(t.header[name], to)
-	}
-	for name, to := range map[string]any{"iss": &t.issuer, "sub": &t.subject, "exp": &t.expiry, "iat": &t.issued, "nbf": &t.notBefore} {
-		_ = json.Unmarshal(t.claims[name], to)
-	}
-	if json.Unmarshal(t.claims["aud"], &t.audience) != nil {
-		t.audience = make([]string, 1)
-		_ = json.Unmarshal(t.claims["aud"], &t.audience[0])
+	for _, member := range []struct {
+		of   map[string]json.RawMessage
+		name string
+		to   any
+	}{
+		{t.header, "alg", &t.alg}, {t.header, "kid", &t.kid},
+		{t.claims, "iss", &t.issuer}, {t.claims, "sub", &t.subject}, {t.claims, "aud", &t.audience},
+		{t.claims, "exp", &t.expiry}, {t.claims, "iat", &t.issued}, {t.claims, "nbf", &t.notBefore},
+	} {
+		if v, there := member.of[member.name]; there && json.Unmarshal(v, member.to) != nil {
+			t.err = fmt.Errorf("%s is not of its type (RFC 7519, section 4.1)", member.name)
+		}
 	}
 	return t
+}
+
+// An audience is a text, or a list of them (RFC 7519, section 4.1.3).
+type audience []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (a *audience) UnmarshalJSON(data []byte) error {
+	var one string
+	if json.Unmarshal(data, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(data, (*[]string)(a))
 }
 
 // tokenChecks look at a token, if there is one.
 var tokenChecks = append([]Check{
 	aToken("form", "Is it a signed JWT in three parts?", func(o *Observation, t *token) Result {
-		return pass("%d bytes", len(t.raw))
+		return pass("%d bytes", t.size)
 	}),
 	aToken("header", "Does its header have alg, kid and typ, and nothing that leads elsewhere?", func(_ *Observation, t *token) Result {
-		for name := range t.header {
-			switch name {
-			case "alg", "kid", "typ":
-			case "jku", "jwk", "x5u", "x5c", "crit":
-				return fail(fmt.Sprintf("the header has %s", name), "relying parties refuse it, or should: it brings keys or rules of its own", "let it be signed with alg, kid and typ alone")
-			default:
-				return warn(fmt.Sprintf("the header has %.64q", name), "kube-apiserver's tokens have alg, kid and typ alone", "see who signs it")
+		for _, name := range []string{"jku", "jwk", "x5u", "x5c", "crit"} {
+			if _, there := t.header[name]; there {
+				return fail("the header has "+name, "relying parties refuse it, or should: it brings keys or rules of its own", "let it be signed with alg, kid and typ alone")
 			}
 		}
-		if t.alg == "" || t.alg == "none" || strings.HasPrefix(t.alg, "HS") {
+		if t.alg == "" || strings.EqualFold(t.alg, "none") || strings.HasPrefix(t.alg, "HS") {
 			return fail(fmt.Sprintf("alg is %.32q", t.alg), "anybody could make such a token", "sign with RS256")
+		}
+		others := maps.Clone(t.header)
+		maps.DeleteFunc(others, func(name string, _ json.RawMessage) bool { return name == "alg" || name == "kid" || name == "typ" })
+		if len(others) > 0 {
+			return warn("the header has "+list(slices.Sorted(maps.Keys(others))), "kube-apiserver's tokens have alg, kid and typ alone", "see who signs it")
 		}
 		return pass("%s", name(t.alg))
 	}),
@@ -129,11 +159,7 @@ var tokenChecks = append([]Check{
 		if k == nil || k.public == nil {
 			return skip("the key is not published")
 		}
-		parsed, err := jose.ParseSignedCompact(t.raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(t.alg)})
-		if err == nil {
-			_, err = parsed.Verify(k.public)
-		}
-		if err != nil {
+		if t.signatureErr != nil {
 			return fail("bad signature: it was not made by "+k.name()+" over this header and these claims", "no relying party accepts it", "get a new token, and see that nothing changes it on its way")
 		}
 		return pass("good")
@@ -148,14 +174,16 @@ var tokenChecks = append([]Check{
 		const skew = 5 * time.Minute
 		now := float64(o.Time.Unix())
 		switch {
+		case min(t.expiry, t.issued, t.notBefore) < 0 || max(t.expiry, t.issued, t.notBefore) > lastDate:
+			return fail("exp, iat or nbf is no date", "relying parties make another date of it each", "see who signs it")
 		case t.expiry == 0:
 			return fail("exp is missing", "it would never expire", "get a bound token, as with `kubectl create token`")
 		case t.expiry <= now:
 			return fail(fmt.Sprintf("expired since %s", date(t.expiry)), "no relying party accepts it", "get a new one: kubelet renews the file of a projected volume")
 		case t.issued == 0:
 			return fail("iat is missing", "Google Cloud and others require it", "get a bound token, as with `kubectl create token`")
-		case t.issued > now+skew.Seconds() || t.notBefore > now+skew.Seconds():
-			return fail(fmt.Sprintf("issued at %s, valid from %s", date(t.issued), date(t.notBefore)), "it is not valid yet", "set the clocks")
+		case max(t.issued, t.notBefore) > now+skew.Seconds():
+			return fail("valid from "+date(max(t.issued, t.notBefore)), "it is not valid yet", "set the clocks")
 		}
 		return pass("until %s", date(t.expiry))
 	}),
@@ -212,9 +240,12 @@ func (o *Observation) key(kid string) *JWK {
 	return nil
 }
 
+// lastDate is the end of the year 9999: RFC 3339 has no words for what comes
+// after.
+const lastDate = 253402300799
+
 func date(seconds float64) string {
-	// Beyond the year 9999 RFC 3339 has no words.
-	return time.Unix(int64(min(max(seconds, 0), 253402300799)), 0).UTC().Format(time.RFC3339)
+	return time.Unix(int64(min(max(seconds, 0), lastDate)), 0).UTC().Format(time.RFC3339)
 }
 
 // tokenRules are what relying parties want of a token beyond what all do.

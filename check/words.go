@@ -28,8 +28,11 @@ func list(items []string) string {
 }
 
 // name is what somebody else has called something, safe to be printed.
-func name(s string) string {
-	const longest = 200
+func name(s string) string { return clean(s, 200) }
+
+// clean is text without anything that a terminal would not just print, and
+// without end.
+func clean(s string, longest int) string {
 	s = strings.ToValidUTF8(strings.Map(printable, s), "?")
 	if len(s) > longest {
 		s = strings.ToValidUTF8(s[:longest], "") + "…"
