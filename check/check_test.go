@@ -173,7 +173,7 @@ var faults = map[string]struct {
 	"sixty keys":                          {check: "jwks/count", plant: func(r *rig) { r.many(60) }},
 	"a hundred and one RSA keys, for AWS": {check: "jwks/count", plant: func(r *rig) { r.many(101) }},
 	"ES256 for Entra ID":                  {check: "azure/keys", plant: func(r *rig) { r.elliptic("ec-prime256v1.pem") }},
-	"ES256 for kube-apiserver":            {check: "kubernetes/keys", plant: func(r *rig) { r.options.Parties = []string{"kubernetes"}; r.elliptic("ec-prime256v1.pem") }},
+	"Ed25519 for kube-apiserver":          {check: "kubernetes/keys", plant: func(r *rig) { r.options.Parties = []string{"kubernetes"}; r.ed25519() }},
 	"ES384 for Google Cloud":              {check: "gcp/keys", plant: func(r *rig) { r.elliptic("ec-secp384r1.pem") }},
 	"Ed25519 for AWS":                     {check: "aws/keys", plant: func(r *rig) { r.ed25519() }},
 	"keys that nginx keeps longer than they are old": {check: "nginx/cached", plant: func(r *rig) { r.options.Parties = []string{"nginx"}; r.options.PublishAhead = 2 * time.Hour }},

@@ -66,7 +66,10 @@ var Parties = []Party{
 		Audience: "api://AzureADTokenExchange", MaxSubject: 600, NoSpace: true},
 	{Name: "vault", Title: "Vault", WholeSet: true, Refetch: true,
 		Algorithms: append([]string{"ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"}, rsaOnly...)},
-	{Name: "kubernetes", Title: "kube-apiserver", Algorithms: []string{"RS256"}, WholeSet: true, HTTPS: true},
+	// With an AuthenticationConfiguration; the older flags take RS256 alone
+	// unless they say more.
+	{Name: "kubernetes", Title: "kube-apiserver", WholeSet: true, HTTPS: true,
+		Algorithms: append([]string{"ES256", "ES384", "ES512", "PS256", "PS384", "PS512"}, rsaOnly...)},
 	{Name: "go-oidc", Title: "go-oidc", Refetch: true},
 	{Name: "envoy", Title: "Envoy jwt_authn", Cache: 10 * time.Minute},
 	{Name: "istio", Title: "Istio", Cache: 20 * time.Minute},
