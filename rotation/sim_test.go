@@ -237,11 +237,11 @@ func (w *world) rollback(t *rapid.T) {
 	old, good := w.decode(w.backup), w.store.Data()
 	for _, rep := range w.replicas {
 		data, _, err := rep.memory.Load(context.Background())
-		var seen struct{ Generation int64 }
+		var memory struct{ Seen struct{ Generation int64 } }
 		if err == nil {
-			err = json.Unmarshal(data, &seen)
+			err = json.Unmarshal(data, &memory)
 		}
-		if err != nil || seen.Generation <= old.Generation {
+		if err != nil || memory.Seen.Generation <= old.Generation {
 			return // this one has not been there
 		}
 	}
