@@ -21,11 +21,11 @@ import (
 // Each mutation replaces one text, which must stand exactly once in its file.
 var mutations = []struct{ rule, file, old, new string }{
 	{"there is always a standby", "ring.go", "if r.Standby(now) != nil {\n\t\treturn nil", "if r.Standby(now) != nil || now.Unix()%7 == 0 {\n\t\treturn nil"},
-	{"a hand-over waits for PublishAhead", "lifecycle.go", "r.knownSince(standby).Add(time.Duration(standby.PublishAhead)), now)", "r.knownSince(standby).Add(time.Duration(standby.PublishAhead)/2), now)"},
+	{"a hand-over waits for PublishAhead", "lifecycle.go", "r.KnownSince(standby).Add(time.Duration(standby.PublishAhead)), now)", "r.KnownSince(standby).Add(time.Duration(standby.PublishAhead)/2), now)"},
 	{"PublishAhead counts from the confirmation", "copies.go", "since := k.ConfirmedAt", "since := k.PublishAt"},
 	{"only a confirmed key is planned", "lifecycle.go", "standby.KeyID == confirmed", "true"},
 	{"a failed publisher confirms nothing", "rotator.go", "if len(errs) > 0 {", "if len(errs) > 1 {"},
-	{"a confirmed key is planned", "lifecycle.go", "if !next.knownSince(standby).IsZero() && standby.SignFrom.IsZero() {", "if false {"},
+	{"a confirmed key is planned", "lifecycle.go", "if !next.KnownSince(standby).IsZero() && standby.SignFrom.IsZero() {", "if false {"},
 	{"a shorter PublishAhead does not count for keys that are out", "lifecycle.go", "k.PublishAhead = max(k.PublishAhead, p.PublishAhead)", "k.PublishAhead = p.PublishAhead"},
 	{"a shorter PublishAhead is news to caches", "ring.go", "k.PublishAhead = r.lead(now)", "k.PublishAhead = r.Policy.PublishAhead"},
 	{"a changed policy moves the hand-over", "lifecycle.go", "handOver(active, standby, time.Time{})", "_ = now"},

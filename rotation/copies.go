@@ -91,8 +91,8 @@ func (r *Ring) holdBack(now time.Time) (signs time.Time) {
 // RemoveCopy forgets a copy and what it has acknowledged. What waited for it
 // alone goes on.
 func RemoveCopy(r *Ring, name string, now time.Time) (*Ring, error) {
-	if !r.hasCopy(name) {
-		return r, r.noCopy(name)
+	if err := r.CheckCopy(name); err != nil {
+		return r, err
 	}
 	if err := r.CheckClock(now); err != nil {
 		return r, err
@@ -112,8 +112,8 @@ func RemoveCopy(r *Ring, name string, now time.Time) (*Ring, error) {
 // given, the key set as it stands: then there must be a next key. If that is
 // known already it returns r itself.
 func Acknowledge(r *Ring, name string, now time.Time, kids ...string) (*Ring, error) {
-	if !r.hasCopy(name) {
-		return r, r.noCopy(name)
+	if err := r.CheckCopy(name); err != nil {
+		return r, err
 	}
 	if err := r.CheckClock(now); err != nil {
 		return r, err
@@ -171,9 +171,9 @@ func (r *Ring) Lacking(k *Key) (names []string) {
 	return names
 }
 
-// knownSince is from when on everybody who asks a server or goes by a copy
+// KnownSince is from when on everybody who asks a server or goes by a copy
 // gets k. Zero while one of them has not said so.
-func (r *Ring) knownSince(k *Key) time.Time {
+func (r *Ring) KnownSince(k *Key) time.Time {
 	since := k.ConfirmedAt
 	for _, c := range r.Copies {
 		at := k.Acknowledged[c.Name]
@@ -227,8 +227,12 @@ func (r *Ring) hasCopy(name string) bool {
 	return slices.ContainsFunc(r.Copies, func(c Copy) bool { return c.Name == name })
 }
 
-func (r *Ring) noCopy(name string) error {
-	if len(r.Copies) == 0 {
+// CheckCopy refuses a name that no copy has.
+func (r *Ring) CheckCopy(name string) error {
+	switch {
+	case r.hasCopy(name):
+		return nil
+	case len(r.Copies) == 0:
 		return fmt.Errorf("no copy %.100q: the ring names none (hint: `oidc-provider keys copies add NAME` does)", name)
 	}
 	return fmt.Errorf("no copy %.100q: the ring names %s", name, strings.Join(copyNames(r), ", "))

@@ -176,7 +176,7 @@ func Advance(r *Ring, now time.Time, confirmed string, generate Generate) (*Ring
 			events = append(events, Event{Msg: "publication is confirmed, hand-over waits for copies", KeyID: standby.KeyID})
 		}
 	}
-	if !next.knownSince(standby).IsZero() && standby.SignFrom.IsZero() {
+	if !next.KnownSince(standby).IsZero() && standby.SignFrom.IsZero() {
 		at, err := next.planHandOver(standby, now)
 		if err != nil {
 			return r, nil, err
@@ -209,7 +209,7 @@ func (r *Ring) NextInstant(now time.Time) time.Time {
 // notice.
 func (r *Ring) planHandOver(standby *Key, now time.Time) (time.Time, error) {
 	active := r.Active(now)
-	earliest := latest(r.knownSince(standby).Add(time.Duration(standby.PublishAhead)), now)
+	earliest := latest(r.KnownSince(standby).Add(time.Duration(standby.PublishAhead)), now)
 	at, err := r.Policy.handOver(active.SignFrom, earliest)
 	if err != nil {
 		return time.Time{}, err
@@ -292,7 +292,7 @@ func (e *TooEarlyError) Error() string {
 	case e.Server:
 		also := ""
 		if len(e.Copies) > 0 {
-			also = ", nor has " + NameCopies(e.Copies) + " acknowledged it"
+			also = ", nor that it is in " + NameCopies(e.Copies)
 		}
 		return fmt.Sprintf("the publication of the next key %s is not confirmed yet%s (hint: is a server running on this store, and what does its log say? --force rotates all the same)", e.KeyID, also)
 	case len(e.Copies) > 0:
@@ -328,7 +328,7 @@ func Rotate(r *Ring, now time.Time, force bool, generate Generate) (*Ring, []Eve
 }
 
 func (r *Ring) checkPublishedAhead(standby *Key, now time.Time) error {
-	e := &TooEarlyError{KeyID: standby.KeyID, Confirmed: r.knownSince(standby), Server: standby.ConfirmedAt.IsZero(), Copies: r.Lacking(standby)}
+	e := &TooEarlyError{KeyID: standby.KeyID, Confirmed: r.KnownSince(standby), Server: standby.ConfirmedAt.IsZero(), Copies: r.Lacking(standby)}
 	if e.Confirmed.IsZero() {
 		return e
 	}
