@@ -72,6 +72,9 @@ func (k *Key) RemoveAt() time.Time {
 // the ring any more goes on showing what it knew.
 func (k *Key) Published() bool { return k.RevokedAt.IsZero() }
 
+// InKeySet reports whether the key stands in the key set.
+func (k *Key) InKeySet() bool { return k.Published() && !k.ExcludeFromDiscovery }
+
 // Active is the key that signs at now, which [Ring.At] has turned into a time
 // of this ring. A ring that Decode has accepted always has one.
 func (r *Ring) Active(now time.Time) *Key { return r.first(Active, now) }
@@ -149,8 +152,9 @@ func newRing(issuer string, p Policy, active *jwks.SigningKey, now time.Time, ge
 // Advance does what time has brought: it removes keys whose tokens have all
 // expired, forgets private halves that will not sign again, makes sure that
 // there is a standby, and plans its hand-over once its publication is
-// confirmed. confirmed is the kid of a key that every place shows which
-// publishes the key set. If there is nothing to do it returns r itself.
+// confirmed and every copy has acknowledged it. confirmed is the kid of a key
+// that every place shows in which a server publishes the key set. If there is
+// nothing to do it returns r itself.
 func Advance(r *Ring, now time.Time, confirmed string, generate Generate) (*Ring, []Event, error) {
 	if err := r.CheckClock(now); err != nil {
 		return r, nil, err
@@ -168,8 +172,11 @@ func Advance(r *Ring, now time.Time, confirmed string, generate Generate) (*Ring
 	}
 	if standby.ConfirmedAt.IsZero() && standby.KeyID == confirmed {
 		standby.ConfirmedAt = now
+		if len(next.Lacking(standby)) > 0 {
+			events = append(events, Event{Msg: "publication is confirmed, hand-over waits for copies", KeyID: standby.KeyID})
+		}
 	}
-	if !standby.ConfirmedAt.IsZero() && standby.SignFrom.IsZero() {
+	if !next.KnownSince(standby).IsZero() && standby.SignFrom.IsZero() {
 		at, err := next.planHandOver(standby, now)
 		if err != nil {
 			return r, nil, err
@@ -197,11 +204,12 @@ func (r *Ring) NextInstant(now time.Time) time.Time {
 	return next
 }
 
-// planHandOver gives standby its time. PublishAhead counts from the
-// confirmation, and a hand-over in the past would be one without notice.
+// planHandOver gives standby its time. PublishAhead counts from when the last
+// place has shown the key, and a hand-over in the past would be one without
+// notice.
 func (r *Ring) planHandOver(standby *Key, now time.Time) (time.Time, error) {
 	active := r.Active(now)
-	earliest := latest(standby.ConfirmedAt.Add(time.Duration(standby.PublishAhead)), now)
+	earliest := latest(r.KnownSince(standby).Add(time.Duration(standby.PublishAhead)), now)
 	at, err := r.Policy.handOver(active.SignFrom, earliest)
 	if err != nil {
 		return time.Time{}, err
@@ -220,8 +228,14 @@ func (k *Key) hasNoDate() bool {
 // inUse reports whether relying parties may have seen the ring.
 func (r *Ring) inUse(now time.Time) bool {
 	return slices.ContainsFunc(r.Keys, func(k Key) bool {
-		return !k.ConfirmedAt.IsZero() || k.Phase(now) == Retired && !k.VerifyOnly
+		return !k.ConfirmedAt.IsZero() || len(k.Acknowledged) > 0 || k.Phase(now) == Retired && !k.VerifyOnly
 	})
+}
+
+// isAhead reports whether a hand-over at that time is not past on any clock. One
+// so near that it may be can not be moved.
+func (r *Ring) isAhead(at, now time.Time) bool {
+	return now.Add(time.Duration(r.Policy.ClockSkew)).Before(at)
 }
 
 func handOver(from, to *Key, at time.Time) { from.SignUntil, to.SignFrom = at, at }
@@ -267,20 +281,29 @@ func (k *Key) forget() {
 // standby yet.
 type TooEarlyError struct {
 	KeyID     string
-	Confirmed time.Time // zero if it is not confirmed
+	Confirmed time.Time // when the last server or copy had it, zero if one has not
+	Server    bool      // no server has confirmed it
+	Copies    []string  // those that have not acknowledged it
 	From      time.Time // when it could sign, zero if that is open
 }
 
 func (e *TooEarlyError) Error() string {
-	if e.Confirmed.IsZero() {
-		return fmt.Sprintf("the publication of the next key %s is not confirmed yet (hint: is a server running on this store, and what does its log say? --force rotates all the same)", e.KeyID)
+	switch {
+	case e.Server:
+		also := ""
+		if len(e.Copies) > 0 {
+			also = ", nor that it is in " + NameCopies(e.Copies)
+		}
+		return fmt.Sprintf("the publication of the next key %s is not confirmed yet%s (hint: is a server running on this store, and what does its log say? --force rotates all the same)", e.KeyID, also)
+	case len(e.Copies) > 0:
+		return fmt.Sprintf("the next key %s has not been acknowledged by %s (hint: bring it there, and then run `oidc-provider keys acknowledge %s`; --force rotates all the same)", e.KeyID, NameCopies(e.Copies), e.Copies[0])
 	}
 	return fmt.Sprintf("the next key %s is published since %s and can sign from %s (hint: wait until then, or use --force)",
 		e.KeyID, e.Confirmed.Format(time.RFC3339), e.From.Format(time.RFC3339))
 }
 
 // Rotate hands over to the standby at once. That is safe if it has been
-// published for PublishAhead; otherwise the error is a [*TooEarlyError],
+// published, and in every copy, for PublishAhead; otherwise the error is a [*TooEarlyError],
 // unless force is set.
 func Rotate(r *Ring, now time.Time, force bool, generate Generate) (*Ring, []Event, error) {
 	if err := r.CheckClock(now); err != nil {
@@ -305,7 +328,7 @@ func Rotate(r *Ring, now time.Time, force bool, generate Generate) (*Ring, []Eve
 }
 
 func (r *Ring) checkPublishedAhead(standby *Key, now time.Time) error {
-	e := &TooEarlyError{KeyID: standby.KeyID, Confirmed: standby.ConfirmedAt}
+	e := &TooEarlyError{KeyID: standby.KeyID, Confirmed: r.KnownSince(standby), Server: standby.ConfirmedAt.IsZero(), Copies: r.Lacking(standby)}
 	if e.Confirmed.IsZero() {
 		return e
 	}
@@ -418,8 +441,7 @@ func SetPolicy(r *Ring, p Policy, now time.Time) (*Ring, error) {
 	next.withoutNotice(active, now)
 	if standby != nil && !standby.SignFrom.IsZero() {
 		next.withoutNotice(standby, now)
-		// A hand-over so near that it is past on some clock stays.
-		if now.Add(time.Duration(r.Policy.ClockSkew)).Before(standby.SignFrom) {
+		if r.isAhead(standby.SignFrom, now) {
 			handOver(active, standby, time.Time{})
 		}
 	}

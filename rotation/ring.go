@@ -14,9 +14,13 @@ import (
 	"oidc-provider/jwks"
 )
 
-// ringVersion is the version of the document that this program reads and
-// writes.
-const ringVersion = 1
+// The versions of the document that this program reads and writes. One with
+// copies is of a version of its own, since a program that does not know them
+// would hand over without waiting.
+const (
+	ringVersion   = 1
+	copiesVersion = 2
+)
 
 // maxHistory is more changes than a ring sees in a year, mostly.
 const maxHistory = 64
@@ -46,6 +50,9 @@ type Ring struct {
 	// the same ones. With none, private keys are plain.
 	Recipients []string `json:"recipients,omitempty"`
 
+	// Copies must all acknowledge a key before its hand-over is planned.
+	Copies []Copy `json:"copies,omitempty"`
+
 	// Keys in the order of their coming, which never changes.
 	Keys []Key `json:"keys"`
 
@@ -70,11 +77,13 @@ type Key struct {
 	Sealed  []byte `json:"sealed,omitempty"`
 
 	// Created is when the key came into the ring, PublishAt from when on it
-	// is published, and ConfirmedAt when every place that publishes the key
-	// set had confirmed that it shows the key.
-	Created     time.Time `json:"created"`
-	PublishAt   time.Time `json:"publishAt"`
-	ConfirmedAt time.Time `json:"confirmedAt,omitzero"`
+	// is published, and ConfirmedAt when every place that a server publishes
+	// the key set in had confirmed that it shows the key. Acknowledged is when
+	// somebody said so of a copy, by its name.
+	Created      time.Time            `json:"created"`
+	PublishAt    time.Time            `json:"publishAt"`
+	ConfirmedAt  time.Time            `json:"confirmedAt,omitzero"`
+	Acknowledged map[string]time.Time `json:"acknowledged,omitempty"`
 
 	// PublishAhead is the longest that the policy has said while the key was
 	// in the ring, or what was left of a longer one when it came: caches may
@@ -171,8 +180,8 @@ func decode(data []byte) (*Ring, error) {
 	switch {
 	case head.Version < 1:
 		return nil, fmt.Errorf("this JSON document is not a ring (hint: is --store the right place?)")
-	case head.Version > ringVersion:
-		return nil, fmt.Errorf("it is of version %d, and this program reads up to version %d (hint: upgrade oidc-provider)", head.Version, ringVersion)
+	case head.Version > copiesVersion:
+		return nil, fmt.Errorf("it is of version %d, and this program reads up to version %d (hint: upgrade oidc-provider)", head.Version, copiesVersion)
 	}
 	r := new(Ring)
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -217,7 +226,18 @@ func (r *Ring) check() error {
 			return fmt.Errorf("key %q: the private half of this ring's keys is to be %s, and this one is not", k.KeyID, r.sealing())
 		}
 	}
+	if err := r.checkCopies(); err != nil {
+		return err
+	}
 	return r.checkChain()
+}
+
+// version is the one of the document that r becomes.
+func (r *Ring) version() int {
+	if len(r.Copies) > 0 {
+		return copiesVersion
+	}
+	return ringVersion
 }
 
 func (r *Ring) sealing() string {
@@ -293,6 +313,7 @@ func (r *Ring) clone() *Ring {
 	c.Keys = slices.Clone(r.Keys)
 	c.Removed = slices.Clone(r.Removed)
 	c.Recipients = slices.Clone(r.Recipients)
+	c.Copies = slices.Clone(r.Copies)
 	return &c
 }
 

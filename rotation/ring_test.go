@@ -67,6 +67,12 @@ func TestDecodeRefuses(t *testing.T) {
 		return data
 	}
 	key := func(keys []any, i int) map[string]any { return keys[i].(map[string]any) }
+	copies := func(names ...string) (list []any) {
+		for _, name := range names {
+			list = append(list, map[string]any{"name": name, "since": epoch})
+		}
+		return list
+	}
 	for _, tt := range []struct {
 		name string
 		data []byte
@@ -76,7 +82,16 @@ func TestDecodeRefuses(t *testing.T) {
 		{"truncated", good[:len(good)-10], "restore it from a backup"},
 		{"something else", []byte(`{"keys":[]}`), "not a ring"},
 		{"null", []byte(`null`), "not a ring"},
-		{"newer", bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1), "upgrade oidc-provider"},
+		{"newer", bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 3`), 1), "upgrade oidc-provider"},
+		{"version 2, no copies", bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1), "version 2 with 0 copies"},
+		{"version 1, copies", edit(func(r map[string]any, _ []any) { r["copies"] = copies("google") }), "version 1 with 1 copies"},
+		{"copy twice", edit(func(r map[string]any, _ []any) { r["version"], r["copies"] = 2, copies("google", "google") }), "stands twice"},
+		{"copy of no name", edit(func(r map[string]any, _ []any) { r["version"], r["copies"] = 2, copies("a\nb") }), "does not name a copy"},
+		{"copy since no time", edit(func(r map[string]any, _ []any) { r["version"], r["copies"] = 2, []any{map[string]any{"name": "a"}} }), "since no time"},
+		{"no such copy", edit(func(r map[string]any, k []any) {
+			r["version"], r["copies"] = 2, copies("google")
+			key(k, 1)["acknowledged"] = map[string]any{"vault": epoch}
+		}), "which is no copy"},
 		{"two documents", append(bytes.Clone(good), good...), "restore"},
 		{"new field", edit(func(r map[string]any, _ []any) { r["quorum"] = 1 }), "unknown field"},
 		{"no issuer", edit(func(r map[string]any, _ []any) { delete(r, "issuer") }), "issuer"},
@@ -119,11 +134,30 @@ func TestSecretDoesNotPrint(t *testing.T) {
 	}
 }
 
+// copiedRing is a ring with copies, one of which has the keys.
+func copiedRing(t testing.TB) []byte {
+	t.Helper()
+	r, err := rotation.Decode(encodedRing(t))
+	for _, name := range []string{"google", "vault"} {
+		if err == nil {
+			r, _, err = rotation.AddCopy(r, name, epoch)
+		}
+	}
+	if err == nil {
+		r, err = rotation.Acknowledge(r, "google", epoch)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encode(t, r, nil)
+}
+
 // What Decode accepts has a key that signs, and survives being written again.
 func FuzzDecode(f *testing.F) {
 	good := encodedRing(f)
 	f.Add(good)
 	f.Add(sealedRing(f))
+	f.Add(copiedRing(f))
 	f.Add(good[:len(good)/2])
 	f.Add([]byte(`{"version":1}`))
 	f.Add([]byte(`{"version":2}`))

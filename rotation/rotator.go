@@ -86,8 +86,9 @@ type Rotator struct {
 	remembered Version // of Memory
 	memory     int64   // the generation that is in it
 
-	logged *Ring  // the ring that logChanges has told of last
-	active string // the kid that signed then
+	logged  *Ring  // the ring that logChanges has told of last
+	active  string // the kid that signed then
+	waiting string // what a hand-over waited for then
 
 	started time.Time
 	jump    jumpGuard

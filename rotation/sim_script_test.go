@@ -62,6 +62,36 @@ func TestSimulationScripts(t *testing.T) {
 			w.setPolicy(hurry, w.now)
 			w.pass(time.Hour)
 		}},
+		{"a copy that is named long before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+			w.pass(day)
+			w.replicas[2].link.SetCut(true)
+			w.addCopy("google", w.now)
+			w.pass(3 * day)
+			w.acknowledge("google", w.now)
+			w.pass(3 * day)
+		}},
+		{"a copy that is named just before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+			w.pass(3*day - time.Hour)
+			w.replicas[2].link.SetCut(true)
+			w.addCopy("google", w.now)
+			w.pass(3 * day)
+			w.acknowledge("google", w.now)
+			w.pass(3 * day)
+		}},
+		{"a copy that is named after a change of policy that one replica has not heard of", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+			w.pass(3*day - time.Hour)
+			w.replicas[2].link.SetCut(true)
+			w.setPolicy(rotation.Policy{Schedule: "@every 73h"}, w.now)
+			w.addCopy("google", w.now)
+			w.pass(3 * day)
+		}},
+		{"a copy that is removed and named again", rotation.Policy{Schedule: "@every 30h"}, false, func(w *world) {
+			w.addCopy("google", w.now)
+			w.acknowledge("google", w.now)
+			w.removeCopy("google", w.now)
+			w.addCopy("google", w.now)
+			w.pass(3 * day)
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, kind := range storetest.Kinds {

@@ -32,7 +32,8 @@ func TestSimulation(t *testing.T) {
 		}
 		kind := rapid.SampledFrom(storetest.Kinds).Draw(t, "store")
 		w := newWorld(t, p, kind, rapid.Bool().Draw(t, "sealed"))
-		t.Repeat(w.actions(aheads))
+		copies := rapid.SampledFrom([][]string{{"-"}, {"google"}, {"google", "vault", "bucket"}}).Draw(t, "copies")
+		t.Repeat(w.actions(aheads, copies))
 		total.add(w)
 	})
 	t.Logf("%+v", total)
@@ -44,6 +45,7 @@ type simTotal struct {
 	Simulated                               time.Duration
 	Tokens, Keys, Signed, Gone, Revoked     int
 	Writes, Faults, RelyingParties, Refused int
+	Copies, Brought, Waited                 int
 }
 
 func (s *simTotal) add(w *world) {
@@ -57,6 +59,9 @@ func (s *simTotal) add(w *world) {
 	s.Gone += len(w.gone)
 	s.Revoked += len(w.revoked)
 	s.Writes += w.store.Counts().Writes
+	s.Copies += w.count.copies
+	s.Brought += w.count.brought
+	s.Waited += w.count.waited
 }
 
 var (
@@ -65,10 +70,11 @@ var (
 	spans     = []time.Duration{time.Second, 5 * time.Minute, time.Hour, 13 * time.Hour, 3 * 24 * time.Hour, 40 * 24 * time.Hour}
 )
 
-func (w *world) actions(aheads []time.Duration) map[string]func(*rapid.T) {
+func (w *world) actions(aheads []time.Duration, copies []string) map[string]func(*rapid.T) {
 	replica := func(t *rapid.T) *replica { return rapid.SampledFrom(w.replicas).Draw(t, "replica") }
 	// Operators' clocks differ as well.
 	clock := func(t *rapid.T) time.Time { return w.now.Add(w.drawOffset(t)) }
+	copyName := func(t *rapid.T) string { return rapid.SampledFrom(copies).Draw(t, "copy") }
 	pass := func(t *rapid.T) {
 		span := rapid.SampledFrom(spans).Draw(t, "span")
 		w.pass(span)
@@ -134,6 +140,15 @@ func (w *world) actions(aheads []time.Duration) map[string]func(*rapid.T) {
 		"revoke": func(t *rapid.T) {
 			w.revoke(rapid.SampledFrom(w.ring.Keys).Draw(t, "key").KeyID, clock(t))
 		},
+		"add copy":    func(t *rapid.T) { w.addCopy(copyName(t), clock(t)) },
+		"remove copy": func(t *rapid.T) { w.removeCopy(copyName(t), clock(t)) },
+		"acknowledge": func(t *rapid.T) {
+			var kids []string // none: all
+			if rapid.Bool().Draw(t, "one key") {
+				kids = []string{rapid.SampledFrom(w.ring.Keys).Draw(t, "key").KeyID}
+			}
+			w.acknowledge(copyName(t), clock(t), kids...)
+		},
 		"policy": func(t *rapid.T) { policy(t, schedules) },
 		"hurry":  func(t *rapid.T) { policy(t, []string{"@every 1h"}) }, // hands over as soon as it may
 		"import": func(t *rapid.T) {
@@ -191,7 +206,7 @@ func (w *world) operate(change func(*rotation.Ring) (*rotation.Ring, error)) {
 	if _, err := rotation.Update(context.Background(), w.cli(), &box{}, change); err != nil {
 		fmt.Fprintln(&w.out, err)
 	}
-	w.emergency = false
+	w.emergency, w.waits = false, ""
 }
 
 func (w *world) setPolicy(p rotation.Policy, now time.Time) {
@@ -219,7 +234,7 @@ func (w *world) damage(t *rapid.T) {
 	good := w.store.Data()
 	bad := rapid.SampledFrom([][]byte{
 		{}, good[:len(good)/2], []byte("{}"), []byte("null"), bytes.Replace(good, []byte("oidc.example.test"), []byte("other.example.test"), 1),
-		bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1),
+		bytes.Replace(good, []byte(`"version": `), []byte(`"version": 2`), 1),
 		bytes.Replace(good, []byte(`"keys"`), []byte(`"kays"`), 1),
 	}).Draw(t, "damage")
 	w.replace(t, bad, func() {
@@ -237,11 +252,11 @@ func (w *world) rollback(t *rapid.T) {
 	old, good := w.decode(w.backup), w.store.Data()
 	for _, rep := range w.replicas {
 		data, _, err := rep.memory.Load(context.Background())
-		var seen struct{ Generation int64 }
+		var memory struct{ Seen struct{ Generation int64 } }
 		if err == nil {
-			err = json.Unmarshal(data, &seen)
+			err = json.Unmarshal(data, &memory)
 		}
-		if err != nil || seen.Generation <= old.Generation {
+		if err != nil || memory.Seen.Generation <= old.Generation {
 			return // this one has not been there
 		}
 	}
@@ -300,10 +315,11 @@ func (w *world) replace(t *rapid.T, bad []byte, operate func()) {
 }
 
 // checkSuccession compares the true ring with the one that follows.
-func (w *world) checkSuccession(old, next *rotation.Ring, emergency bool) {
+func (w *world) checkSuccession(old, next *rotation.Ring, emergency bool, waits string) {
 	if next.Generation != old.Generation+1 || next.Updated.Before(old.Updated) {
 		w.t.Fatalf("invariant 6: generation %d of %v follows %d of %v", next.Generation, next.Updated, old.Generation, old.Updated)
 	}
+	w.noteCopies(old, next, waits)
 	if emergency && old.Active(next.Updated).KeyID != next.Active(next.Updated).KeyID {
 		w.exempt[next.Active(next.Updated).KeyID] = true
 	}
@@ -346,6 +362,7 @@ func (w *world) checkSigned(rep *replica, kid string, local time.Time) {
 				w.t.Fatalf("invariant 2: relying party %d, fetched %v ago, cannot know key %s", i, w.now.Sub(party.fetched), kid)
 			}
 		}
+		w.checkCopies(rep, kid)
 	}
 	if w.gone[kid] && !w.revoked[kid] {
 		w.t.Fatalf("invariant 3: a token is signed by key %s, which was removed", kid)
@@ -397,11 +414,16 @@ func (w *world) checkProgress(span time.Duration) {
 		w.pass(w.skew + time.Minute)
 		_, standby = keys()
 	}
+	slack := w.skew
+	if w.bringToCopies(standby) {
+		slack += 24 * time.Hour // just so late that the schedule's next instant came too early
+		_, standby = keys()
+	}
 	if standby == nil || standby.SignFrom.IsZero() {
 		w.t.Fatalf("progress: no hand-over is planned")
 	}
 	// No schedule leaves more than a month between two hand-overs.
-	if d := standby.SignFrom.Sub(w.now); d > 31*24*time.Hour+w.skew {
+	if d := standby.SignFrom.Sub(w.now); d > 31*24*time.Hour+slack {
 		w.t.Fatalf("progress: the next hand-over is %v away", d)
 	}
 	if w.ring.Policy.Schedule == "@every 1h" && standby.SignFrom.Sub(w.now) > 25*time.Hour+w.skew {

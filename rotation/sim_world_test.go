@@ -53,7 +53,7 @@ func (l *link) Swap(ctx context.Context, data []byte, old rotation.Version) erro
 		if at := l.w.now.Add(l.w.lateBy); l.w.landAt.IsZero() || at.Before(l.w.landAt) {
 			l.w.landAt = at
 		}
-		l.w.lateEmergency[string(data)] = l.w.emergency
+		l.w.lateEmergency[string(data)], l.w.lateWaits[string(data)] = l.w.emergency, l.w.waits
 	}
 	return err
 }
@@ -120,7 +120,8 @@ type world struct {
 	// later or, if there are more, with the first; zero if there is none.
 	landAt        time.Time
 	lateBy        time.Duration
-	lateEmergency map[string]bool // by document
+	lateEmergency map[string]bool   // by document
+	lateWaits     map[string]string // the same
 
 	replicas []*replica
 	parties  []*relyingParty
@@ -137,8 +138,17 @@ type world struct {
 	revoked   map[string]bool
 	gone      map[string]bool
 
-	emergency bool // an operator is forcing or revoking
-	count     struct{ tokens, refused, fetches int }
+	// copies are those that are named now. plans is which of them were named
+	// when the hand-over to a key was planned that stands in a generation, and
+	// promised those that a key has waited for since they were named, whichever
+	// plan a replica knows.
+	copies   map[string]*simCopy
+	plans    map[int64]map[string][]*simCopy
+	promised map[string][]*simCopy
+
+	emergency bool   // an operator is forcing or revoking
+	waits     string // the key that an operator was told waits for the copy that is being named
+	count     struct{ tokens, refused, fetches, copies, brought, waited int }
 }
 
 var simStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -164,6 +174,7 @@ func newWorld(t rapid.TB, p rotation.Policy, kind storetest.Kind, sealed bool) *
 		t: t, now: simStart, skew: time.Duration(p.ClockSkew),
 		pool: simKeys, published: map[string]time.Time{}, ahead: map[string]time.Duration{}, exempt: map[string]bool{},
 		tokens: map[string]time.Time{}, revoked: map[string]bool{}, gone: map[string]bool{}, lateEmergency: map[string]bool{},
+		lateWaits: map[string]string{}, copies: map[string]*simCopy{}, promised: map[string][]*simCopy{}, plans: map[int64]map[string][]*simCopy{},
 	}
 	w.store = storetest.NewFake(kind)
 	w.store.OnWrite = w.persist
@@ -236,7 +247,11 @@ func (w *world) persist(data []byte) {
 		return
 	}
 	if w.ring != nil {
-		w.checkSuccession(w.ring, next, w.emergency || w.lateEmergency[string(data)])
+		waits := w.waits
+		if waits == "" {
+			waits = w.lateWaits[string(data)]
+		}
+		w.checkSuccession(w.ring, next, w.emergency || w.lateEmergency[string(data)], waits)
 	}
 	w.ring = next
 }
@@ -247,7 +262,7 @@ func (w *world) land() {
 		return
 	}
 	w.store.Land()
-	w.landAt, w.lateEmergency = time.Time{}, map[string]bool{}
+	w.landAt, w.lateEmergency, w.lateWaits = time.Time{}, map[string]bool{}, map[string]string{}
 }
 
 func (w *world) start(rep *replica) {

@@ -25,7 +25,7 @@ func (v *View) Ring() *Ring { return v.ring }
 func (v *View) KeySet() []jwks.PublicKey {
 	var keys []jwks.PublicKey
 	for i := range v.ring.Keys {
-		if k := &v.ring.Keys[i]; k.Published() && !k.ExcludeFromDiscovery {
+		if k := &v.ring.Keys[i]; k.InKeySet() {
 			keys = append(keys, k.public)
 		}
 	}

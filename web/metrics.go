@@ -58,6 +58,8 @@ var (
 	generation   = desc("ring_generation", "How often the ring has been written.")
 	failingDesc  = desc("rotation_failing", "1 while reading, planning, writing or publishing fails.")
 	failuresDesc = desc("rotation_failures_total", "Rounds of the rotation loop that failed.")
+	lackingDesc  = desc("copies_lacking_key", "Copies of the key set that have not acknowledged the key of that phase, for which the next one waits; absent where none is named.", "phase")
+	copiesByDesc = desc("copies_due_timestamp_seconds", "By when the copies must have the next key for the hand-over to come on schedule; absent while it waits for none.")
 	canSignDesc  = desc("can_sign", "1 if this replica signs tokens; absent where it only publishes.")
 
 	mirrorKeysDesc     = desc("mirror_keys", "Keys of somebody else that are published.")
@@ -71,7 +73,7 @@ var (
 // Describe implements [prometheus.Collector].
 func (m Issuers) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		keysDesc, activeDesc, handOverDesc, readAgeDesc, updatedDesc, generation, failingDesc, failuresDesc, canSignDesc,
+		keysDesc, activeDesc, handOverDesc, readAgeDesc, updatedDesc, generation, failingDesc, failuresDesc, lackingDesc, copiesByDesc, canSignDesc,
 		mirrorKeysDesc, mirrorFetchedDesc, mirrorChangedDesc, mirrorFailingDesc, mirrorFailuresDesc, mirrorSkippedDesc,
 	} {
 		ch <- d
@@ -125,6 +127,7 @@ func collectRotator(s sample, r *rotation.Rotator, now time.Time) {
 	if standby := ring.Standby(at); standby != nil {
 		s.time(handOverDesc, standby.SignFrom)
 	}
+	collectCopies(s, ring, at)
 	s.gauge(readAgeDesc, r.ReadAge(now).Seconds())
 	s.time(updatedDesc, ring.Updated)
 	s.gauge(generation, float64(ring.Generation))
@@ -134,6 +137,20 @@ func collectRotator(s sample, r *rotation.Rotator, now time.Time) {
 		s.gauge(canSignDesc, boolean(err == nil))
 	}
 	s.counter(failuresDesc, r.Failed())
+}
+
+func collectCopies(s sample, ring *rotation.Ring, at time.Time) {
+	if len(ring.Copies) == 0 {
+		return
+	}
+	for phase, key := range map[rotation.Phase]*rotation.Key{rotation.Active: ring.Active(at), rotation.Next: ring.Standby(at)} {
+		if key != nil {
+			s.gauge(lackingDesc, float64(len(ring.Lacking(key))), string(phase))
+		}
+	}
+	if w := ring.Waiting(at); w != nil && len(w.Copies) > 0 {
+		s.time(copiesByDesc, w.By)
+	}
 }
 
 func collectMirror(s sample, status mirror.Status) {

@@ -45,7 +45,8 @@ application/json, both with Cache-Control: max-age of a few minutes.
 
 An issuer that cannot be read keeps the files that it has; the others are written
 all the same, and the exit status is 1. Repeat this at least four times within
-the publish-ahead of a ring: servers hand over without waiting for files.`,
+the publish-ahead of a ring: servers hand over without waiting for files, unless
+the ring names them as a copy: see 'keys copies'.`,
 		Example: `  oidc-provider export --out public --store /var/lib/oidc-provider
   oidc-provider export --out public --config config.yaml && aws s3 sync public/oidc.example.com s3://oidc-example-com`,
 		Args: cobra.NoArgs,

@@ -22,7 +22,7 @@ change within two seconds.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(), newKeysImportCommand(),
-		newKeysExportCommand(), newKeysRestoreCommand(), newKeysResealCommand(), newKeysRBACCommand())
+		newKeysCopiesCommand(), newKeysAcknowledgeCommand(), newKeysExportCommand(), newKeysRestoreCommand(), newKeysResealCommand(), newKeysRBACCommand())
 	return cmd
 }
 
@@ -33,21 +33,62 @@ func printKeys(w io.Writer, r *rotation.Ring) {
 		k := &r.Keys[i]
 		switch k.Phase(at) {
 		case rotation.Active:
-			fmt.Fprintf(w, "  %s %s signs\n", k.KeyID, k.Algorithm)
+			fmt.Fprintf(w, "  %s %s signs%s\n", k.KeyID, k.Algorithm, though(r, k))
 		case rotation.Next:
-			when := "once a server has published it for " + k.PublishAhead.String()
-			if !k.SignFrom.IsZero() {
-				when = "at " + formatTime(k.SignFrom)
-			}
-			fmt.Fprintf(w, "  %s %s is next, and will sign %s\n", k.KeyID, k.Algorithm, when)
+			fmt.Fprintf(w, "  %s %s is next, and will sign %s\n", k.KeyID, k.Algorithm, when(r, k))
 		case rotation.Retired:
 			until := "until it is revoked"
 			if t := k.RemoveAt(); !t.IsZero() {
 				until = "until " + formatTime(t)
 			}
-			fmt.Fprintf(w, "  %s %s verifies %s\n", k.KeyID, k.Algorithm, until)
+			fmt.Fprintf(w, "  %s %s verifies %s%s\n", k.KeyID, k.Algorithm, until, though(r, k))
 		}
 	}
+}
+
+// though says which copies may lack k, which is in use.
+func though(r *rotation.Ring, k *rotation.Key) string {
+	if lacking := r.Lacking(k); len(lacking) > 0 {
+		return fmt.Sprintf(", though %s not acknowledged it", copiesHave(lacking))
+	}
+	return ""
+}
+
+// when says when k, which is next, will sign.
+func when(r *rotation.Ring, k *rotation.Key) string {
+	lacking, published := r.Lacking(k), !k.ConfirmedAt.IsZero()
+	switch {
+	case !k.SignFrom.IsZero():
+		return "at " + formatTime(k.SignFrom) + though(r, k)
+	case len(lacking) > 0 && published:
+		return fmt.Sprintf("once %s had it for %v", copiesHave(lacking), k.PublishAhead)
+	case len(lacking) > 0:
+		return fmt.Sprintf("once a server has published it, and %s had it, for %v", copiesHave(lacking), k.PublishAhead)
+	case !published:
+		return "once a server has published it for " + k.PublishAhead.String()
+	}
+	return fmt.Sprintf("no sooner than %s, which a server is about to plan", formatTime(r.KnownSince(k).Add(time.Duration(k.PublishAhead))))
+}
+
+// copiesHave is "copy a has", or "the copies a, b have" of several.
+func copiesHave(names []string) string {
+	verb := " has"
+	if len(names) > 1 {
+		verb = " have"
+	}
+	return rotation.NameCopies(names) + verb
+}
+
+// waitsFor says what the hand-over to the next key waits for.
+func waitsFor(w *rotation.Waiting) []string {
+	list := []string{}
+	if w.Server {
+		list = append(list, "a server that publishes it")
+	}
+	for _, name := range w.Copies {
+		list = append(list, "copy "+name)
+	}
+	return list
 }
 
 func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -25,8 +26,9 @@ func newKeysListCommand() *cobra.Command {
   revoked  neither
 
 SINCE is when that phase began and UNTIL when it ends. For a key that is next,
-<unplanned> means that its publication is not confirmed yet. No private key is
-needed: sealed ones stay closed.`,
+<unplanned> means that its hand-over waits for a server that publishes it, or for
+copies of the key set: see 'keys copies'. What it waits for stands below, and as
+waitsFor in the JSON. No private key is needed: sealed ones stay closed.`,
 		Example: `  oidc-provider keys list
   oidc-provider keys list -o json | jq -r '.[] | select(.phase == "active").kid'`,
 		Args: cobra.NoArgs,
@@ -43,10 +45,15 @@ needed: sealed ones stay closed.`,
 			if err := r.CheckClock(now); err != nil {
 				warn(cmd, "%v", err)
 			}
+			keys := listKeys(r, r.At(now))
 			if output.json() {
-				return printJSON(cmd, listKeys(r, r.At(now)))
+				return printJSON(cmd, keys)
 			}
-			return printKeyTable(cmd, listKeys(r, r.At(now)))
+			if err := printKeyTable(cmd, keys); err != nil {
+				return err
+			}
+			printWaiting(cmd, r, r.At(now))
+			return nil
 		},
 	}
 	store.add(cmd.Flags())
@@ -72,6 +79,8 @@ type keyInfo struct {
 	Forced bool `json:"forced"`
 	// InDiscovery keys stand in the key set.
 	InDiscovery bool `json:"inDiscovery"`
+	// WaitsFor is what keeps the hand-over to a next key from being planned.
+	WaitsFor []string `json:"waitsFor"`
 	// Private is plain, sealed or none: how the private half stands in the
 	// store.
 	Private string `json:"private"`
@@ -95,13 +104,18 @@ func listKeys(r *rotation.Ring, at time.Time) []keyInfo {
 		return &t
 	}
 	list := []keyInfo{}
+	waiting := r.Waiting(at)
 	for i := range r.Keys {
 		k := &r.Keys[i]
+		waits := []string{}
+		if waiting != nil && waiting.KeyID == k.KeyID {
+			waits = waitsFor(waiting)
+		}
 		list = append(list, keyInfo{
 			KeyID: k.KeyID, Algorithm: string(k.Algorithm), Phase: k.Phase(at),
 			Created: open(k.Created), PublishAt: open(k.PublishAt), ConfirmedAt: open(k.ConfirmedAt),
 			SignFrom: open(k.SignFrom), SignUntil: open(k.SignUntil), RemoveAt: open(k.RemoveAt()), RevokedAt: open(k.RevokedAt),
-			Forced: k.Forced, InDiscovery: k.Published() && !k.ExcludeFromDiscovery, Private: private(k),
+			Forced: k.Forced, InDiscovery: k.InKeySet(), WaitsFor: waits, Private: private(k),
 		})
 	}
 	return list
@@ -130,4 +144,32 @@ func printKeyTable(cmd *cobra.Command, keys []keyInfo) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.KeyID, k.Algorithm, k.Phase, formatTime(*since), end)
 	}
 	return w.Flush()
+}
+
+// printWaiting says what the next hand-over waits for, and which copies may lack
+// a key that does not wait for them.
+func printWaiting(cmd *cobra.Command, r *rotation.Ring, at time.Time) {
+	out := cmd.OutOrStdout()
+	if w := r.Waiting(at); w != nil {
+		fmt.Fprintf(out, "\nThe next key waits for %s. Until then the active key signs.\n", strings.Join(waitsFor(w), ", "))
+		if len(w.Copies) > 0 {
+			late := "The schedule is kept if it is there by"
+			if at.After(w.By) {
+				late = "It is late: the schedule wants it there by"
+			}
+			fmt.Fprintf(out, "%s %s. Bring it to %s, and then run `%s keys acknowledge%s %s`.\n",
+				late, formatTime(w.By), rotation.NameCopies(w.Copies), program(), storeArguments(cmd.Flags()), w.Copies[0])
+		}
+	}
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		lacking := r.Lacking(k)
+		switch phase := k.Phase(at); {
+		case len(lacking) == 0:
+		case phase == rotation.Next && !k.SignFrom.IsZero():
+			fmt.Fprintf(out, "\nKey %s signs from %s, and %s not acknowledged it.\n", k.KeyID, formatTime(k.SignFrom), copiesHave(lacking))
+		case phase == rotation.Active:
+			fmt.Fprintf(out, "\nKey %s signs, and %s not acknowledged it.\n", k.KeyID, copiesHave(lacking))
+		}
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,8 @@ verify any more, at relying parties that fetch the key set anew. If the key was
 active, the next one signs from now on.
 
 Removal is not revocation: a relying party that has cached the key set goes on
-accepting the key until its cache expires. The command says when that is.`,
+accepting the key until its cache expires. The command says when that is. From
+copies that the ring names you have to take the key yourself.`,
 		Example: `  oidc-provider keys revoke JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,6 +47,7 @@ accepting the key until its cache expires. The command says when that is.`,
 			}
 			fmt.Fprintf(out, "Revoked %s. What is left:\n", args[0])
 			printKeys(out, r)
+			warnOfCopies(cmd, r, args[0])
 			now := time.Now()
 			fmt.Fprintf(out, `
 Relying parties may have cached the revoked key:
@@ -58,4 +61,19 @@ What to do: restart or flush the relying parties that matter, and have workloads
 	}
 	store.add(cmd.Flags())
 	return cmd
+}
+
+// warnOfCopies says where the key that was just revoked is still accepted, for
+// as long as nobody takes it out.
+func warnOfCopies(cmd *cobra.Command, r *rotation.Ring, kid string) {
+	i := slices.IndexFunc(r.Keys, func(k rotation.Key) bool { return k.KeyID == kid })
+	if len(r.Copies) == 0 || i < 0 || r.Keys[i].ExcludeFromDiscovery {
+		return
+	}
+	var names []string
+	for _, c := range r.Copies {
+		names = append(names, c.Name)
+	}
+	warn(cmd, "%s may still hold the revoked key: whoever goes by what is there accepts it until somebody takes it out (hint: bring the key set there now, %s)",
+		rotation.NameCopies(names), keySetURL(r))
 }

@@ -16,8 +16,8 @@ func newKeysRotateCommand() *cobra.Command {
 		Use:   "rotate",
 		Short: "Let the next key sign from now on",
 		Long: `Let the next key sign from now on, ahead of the schedule. That is safe once the
-key has been published for as long as the policy says (publish-ahead), and
-refused before; --force rotates all the same.`,
+key has been published, and in every copy that the ring names, for as long as the
+policy says (publish-ahead), and refused before; --force rotates all the same.`,
 		Example: `  oidc-provider keys rotate --store /var/lib/oidc-provider`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,6 +49,15 @@ func warnOfForced(cmd *cobra.Command, r *rotation.Ring) {
 	active := r.Active(r.At(time.Now()))
 	if !active.Forced {
 		return
+	}
+	if lacking := r.Lacking(active); len(lacking) > 0 {
+		warn(cmd, `key %s signs already, and %s not acknowledged it.
+  Relying parties that go by what is there reject new tokens until the key is.
+  What to do: bring it there now, and then run %s keys acknowledge %s`,
+			active.KeyID, copiesHave(lacking), program(), lacking[0])
+	}
+	if !active.ConfirmedAt.IsZero() && !active.SignFrom.Before(active.ConfirmedAt.Add(time.Duration(active.PublishAhead))) {
+		return // it is published for long enough, and waited for copies
 	}
 	shown, ahead := active.ConfirmedAt, time.Duration(active.PublishAhead)
 	since := "whose publication is confirmed since " + formatTime(shown)

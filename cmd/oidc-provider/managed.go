@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -431,9 +432,35 @@ func (m *managed) checkRotation() (string, error) {
 		return "", errors.New(failure)
 	}
 	ring := rotator.View().Ring()
-	standby := ring.Standby(ring.At(time.Now()))
-	if standby == nil || standby.SignFrom.IsZero() {
-		return "", errors.New("the next hand-over is not planned yet")
+	return nextHandOver(ring, ring.At(time.Now()))
+}
+
+// nextHandOver says when that is, with an error if it is not planned, or if
+// copies may lack a key that does not wait for them.
+func nextHandOver(ring *rotation.Ring, at time.Time) (string, error) {
+	active, standby, w := ring.Active(at), ring.Standby(at), ring.Waiting(at)
+	var said string
+	var wrong []string
+	if lacking := ring.Lacking(active); len(lacking) > 0 {
+		wrong = append(wrong, fmt.Sprintf("%s signs, and %s not acknowledged it", active.KeyID, copiesHave(lacking)))
 	}
-	return fmt.Sprintf("%s signs from %s", standby.KeyID, formatTime(standby.SignFrom)), nil
+	switch {
+	case w != nil && len(w.Copies) > 0:
+		due := "is due at"
+		if !at.Before(w.Due) {
+			due = "was due at"
+		}
+		wrong = append(wrong, fmt.Sprintf("the hand-over to %s %s %s and waits for %s, while the active key signs", w.KeyID, due, formatTime(w.Due), strings.Join(waitsFor(w), ", ")))
+	case standby == nil || standby.SignFrom.IsZero():
+		return "", errors.New(strings.Join(append(wrong, "the next hand-over is not planned yet"), "; "))
+	default:
+		said = fmt.Sprintf("%s signs from %s", standby.KeyID, formatTime(standby.SignFrom))
+		if lacking := ring.Lacking(standby); len(lacking) > 0 {
+			wrong = append(wrong, fmt.Sprintf("%s, and %s not acknowledged it", said, copiesHave(lacking)))
+		}
+	}
+	if len(wrong) > 0 {
+		return "", fmt.Errorf("%s (hint: bring the key set there, and then run `%s keys acknowledge COPY`)", strings.Join(wrong, "; "), program())
+	}
+	return said, nil
 }

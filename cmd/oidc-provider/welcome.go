@@ -22,6 +22,9 @@ func (o *serveOptions) welcome(cmd *cobra.Command, issuer discovery.Issuer, admi
 	}
 	next := "not planned yet: the next key must be published first"
 	now := r.At(time.Now())
+	if w := r.Waiting(now); w != nil && len(w.Copies) > 0 {
+		next = "not planned yet: it waits for " + strings.Join(waitsFor(w), ", ")
+	}
 	if standby := r.Standby(now); standby != nil && !standby.SignFrom.IsZero() {
 		next = fmt.Sprintf("%s  (in %s)", formatTime(standby.SignFrom), roughly(standby.SignFrom.Sub(now)))
 	}

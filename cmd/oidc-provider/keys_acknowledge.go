@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/jwks"
+	"oidc-provider/rotation"
+)
+
+func newKeysAcknowledgeCommand() *cobra.Command {
+	var store storeFlags
+	var from string
+	cmd := &cobra.Command{
+		Use:     "acknowledge COPY [KID]",
+		Aliases: []string{"ack"},
+		Short:   "Say that a copy of the key set has the next key",
+		Long: `Say that a copy of the key set has the keys that are published now, the next one
+among them; with KID, that it has this one. The hand-over to the next key is planned
+once every copy has it, for publish-ahead later at the earliest. A key that has come
+since you brought the key set there is not meant: KID, or --from, makes sure of that.
+
+With --from, look first: FILE, or - for standard input, is what the copy really
+holds, and everything of the key set that is in it is acknowledged, if the next key
+(or KID) is. It may be a key set (JWKS), public keys in PEM, or what these print:
+
+  gcloud iam workload-identity-pools providers describe … --format json
+  vault read -format json auth/jwt/config
+
+No private key is needed for this: sealed ones stay closed.`,
+		Example: `  # The key set has been uploaded
+  oidc-provider keys acknowledge google-prod
+
+  # Look at what is really there
+  gcloud iam workload-identity-pools providers describe cluster-a --workload-identity-pool pool --location global --format json |
+    oidc-provider keys acknowledge google-prod --from -
+
+  # Files in a bucket, from a job that runs every hour
+  oidc-provider export --out public && aws s3 sync public/oidc.example.com s3://oidc-example-com &&
+    curl --fail https://oidc.example.com/openid/v1/jwks | oidc-provider keys acknowledge bucket --from -`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, kids := args[0], args[1:]
+			var there *held
+			if cmd.Flags().Changed("from") {
+				var err error
+				if there, err = readHeld(cmd, from); err != nil {
+					return err
+				}
+			}
+			var compared comparison
+			var news []string
+			r, changed, err := changeCopies(cmd, &store, func(r *rotation.Ring) (*rotation.Ring, error) {
+				if err := r.CheckCopy(name); err != nil {
+					return r, err
+				}
+				acknowledge := kids
+				if there != nil {
+					var err error
+					compared = there.compare(r, r.At(time.Now()))
+					if acknowledge, err = compared.acknowledge(name, kids); err != nil {
+						return r, err
+					}
+				}
+				next, err := rotation.Acknowledge(r, name, time.Now(), acknowledge...)
+				news = acknowledged(next, r, name)
+				return next, err
+			})
+			compared.warn(cmd, name) // also when it failed
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if changed {
+				fmt.Fprintf(out, "Copy %s has %s. The keys are\n", name, strings.Join(news, ", "))
+			} else {
+				fmt.Fprintf(out, "Copy %s has acknowledged that already. The keys are\n", name)
+			}
+			printKeys(out, r)
+			return nil
+		},
+	}
+	store.add(cmd.Flags())
+	cmd.Flags().StringVar(&from, "from", "", "file with what the copy holds, or - for standard input: a key set, PEM, or JSON of gcloud or vault")
+	return cmd
+}
+
+// acknowledged are the kids that copy name has acknowledged in r and not before.
+func acknowledged(r, before *rotation.Ring, name string) (kids []string) {
+	for i := range r.Keys {
+		if !r.Keys[i].Acknowledged[name].IsZero() && before.Keys[i].Acknowledged[name].IsZero() {
+			kids = append(kids, r.Keys[i].KeyID)
+		}
+	}
+	return kids
+}
+
+// held is what a copy really has.
+type held struct {
+	keys    []jwks.PublicKey
+	skipped []error // what else there is
+}
+
+// readHeld reads what a copy has from a file, or standard input for -.
+func readHeld(cmd *cobra.Command, name string) (*held, error) {
+	data, err := readInput(cmd, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxKeySet {
+		return nil, fmt.Errorf("%s: more than %d bytes are no key set", name, maxKeySet)
+	}
+	h, err := parseHeld(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return h, nil
+}
+
+func parseHeld(data []byte) (*held, error) {
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return heldPEM(data)
+	}
+	var shown struct {
+		// A provider of a Google Cloud workload identity pool.
+		OIDC *struct {
+			KeySet string `json:"jwksJson"`
+		} `json:"oidc"`
+		// The configuration of a Vault auth method jwt.
+		Data *struct {
+			PEM []string `json:"jwt_validation_pubkeys"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(data, &shown); err != nil {
+		return nil, fmt.Errorf("no whole JSON document: %w", err)
+	}
+	const fetches = "there are no keys in it: %s asks the issuer for them, and no hand-over needs to wait for it (hint: `oidc-provider keys copies remove`)"
+	switch {
+	case shown.OIDC != nil && shown.OIDC.KeySet == "":
+		return nil, fmt.Errorf(fetches, "Google Cloud")
+	case shown.OIDC != nil:
+		data = []byte(shown.OIDC.KeySet)
+	case shown.Data != nil && len(shown.Data.PEM) == 0:
+		return nil, fmt.Errorf(fetches, "Vault")
+	case shown.Data != nil:
+		return heldPEM([]byte(strings.Join(shown.Data.PEM, "\n")))
+	}
+	keys, skipped, err := jwks.Filter(data)
+	return &held{keys, skipped}, err
+}
+
+func heldPEM(data []byte) (*held, error) {
+	private, public, err := jwks.ParsePEM(data)
+	if err != nil {
+		return nil, err
+	}
+	if len(private) > 0 {
+		return nil, fmt.Errorf("the private half of key %s is in it: whoever can read the copy can sign (hint: take the key out of use, and copy public halves only)", private[0].KeyID())
+	}
+	return &held{keys: public}, nil
+}
+
+// A comparison is of what a copy has with what it should have.
+type comparison struct {
+	// has and lacks are the kids of the key set. next is that of the next key,
+	// "" if there is none.
+	has, lacks []string
+	next       string
+	phases     map[string]rotation.Phase
+	// strange is what is there and should not be, in words.
+	strange []string
+	skipped []error // what relying parties pass over
+	source  string  // of the key set
+}
+
+func (h *held) compare(r *rotation.Ring, at time.Time) comparison {
+	c := comparison{phases: make(map[string]rotation.Phase), source: keySetURL(r)}
+	if standby := r.Standby(at); standby != nil {
+		c.next = standby.KeyID
+	}
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		c.phases[k.KeyID] = k.Phase(at)
+		if !k.InKeySet() {
+			continue
+		}
+		if slices.ContainsFunc(h.keys, func(key jwks.PublicKey) bool {
+			return key.KeyID() == k.KeyID && bytes.Equal(key.PKIX(), k.Public)
+		}) {
+			c.has = append(c.has, k.KeyID)
+		} else {
+			c.lacks = append(c.lacks, k.KeyID)
+		}
+	}
+	for _, key := range h.keys {
+		if !slices.Contains(c.has, key.KeyID()) {
+			c.strange = append(c.strange, strange(r, key))
+		}
+	}
+	c.skipped = h.skipped
+	return c
+}
+
+// strange says what key is, which stands in a copy and not, like that, in the
+// key set.
+func strange(r *rotation.Ring, key jwks.PublicKey) string {
+	i := slices.IndexFunc(r.Keys, func(k rotation.Key) bool { return k.KeyID == key.KeyID() })
+	own := slices.IndexFunc(r.Keys, func(k rotation.Key) bool { return bytes.Equal(k.Public, key.PKIX()) })
+	switch {
+	case i >= 0 && i != own:
+		return fmt.Sprintf("another key under the kid %s", key.KeyID())
+	case own >= 0 && i != own:
+		return fmt.Sprintf("key %s under the kid %.64q, where its tokens do not find it", r.Keys[own].KeyID, key.KeyID())
+	case i >= 0 && !r.Keys[i].Published():
+		return fmt.Sprintf("key %s, which is revoked", key.KeyID())
+	case i >= 0:
+		return fmt.Sprintf("key %s, which is excluded from discovery", key.KeyID())
+	case r.Knows(key.KeyID()):
+		return fmt.Sprintf("key %s, which was removed", key.KeyID())
+	}
+	return fmt.Sprintf("key %.64q, which was never in the ring", key.KeyID())
+}
+
+// acknowledge returns the kids that may be acknowledged: if those that are asked
+// for, or the next one, are not there, that is an error.
+func (c *comparison) acknowledge(name string, kids []string) ([]string, error) {
+	want := kids
+	if len(want) == 0 {
+		want = []string{c.next}
+	}
+	if c.next == "" && len(kids) == 0 {
+		return nil, nil // Acknowledge has the words for it
+	}
+	for _, kid := range want {
+		if slices.Contains(c.lacks, kid) {
+			return nil, fmt.Errorf("copy %s does not have key %s, which %s: nothing was acknowledged (hint: bring the key set there, %s)", name, kid, phaseWords[c.phases[kid]], c.source)
+		}
+	}
+	all := slices.Clone(c.has)
+	for _, kid := range want {
+		if !slices.Contains(all, kid) {
+			all = append(all, kid) // Acknowledge says why not
+		}
+	}
+	return all, nil
+}
+
+var phaseWords = map[rotation.Phase]string{
+	rotation.Next: "is next", rotation.Active: "signs", rotation.Retired: "verifies", rotation.Revoked: "is revoked",
+}
+
+// warn tells what is wrong with the copy beside the key that was asked for.
+func (c *comparison) warn(cmd *cobra.Command, name string) {
+	for _, kid := range c.lacks {
+		if phase := c.phases[kid]; phase != rotation.Next {
+			warn(cmd, "copy %s does not have key %s, which %s: tokens by it are rejected there", name, kid, phaseWords[phase])
+		}
+	}
+	for _, err := range c.skipped {
+		warn(cmd, "copy %s has something that was passed over: %v", name, err)
+	}
+	for _, what := range c.strange {
+		warn(cmd, "copy %s has what the key set has not: %s (hint: put the key set in place of all that is there; whoever has the private half of a key too many can forge tokens)", name, what)
+	}
+}

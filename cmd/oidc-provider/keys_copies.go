@@ -1,0 +1,212 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/discovery"
+	"oidc-provider/rotation"
+)
+
+func newKeysCopiesCommand() *cobra.Command {
+	var store storeFlags
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use:   "copies",
+		Short: "Show, name and forget copies of the key set that hand-overs wait for",
+		Long: `Show the copies of the key set that the ring names, and which keys each of them
+has acknowledged.
+
+A copy is a place that relying parties take the keys from and no server writes to:
+a key set that was uploaded to Google Cloud, public keys in Vault, files in a
+bucket. Once it is named, no key signs before it is known to be there: a hand-over
+waits until 'keys acknowledge' says so, and for publish-ahead after that. The
+active key signs on meanwhile. 'keys rotate --force' and 'keys revoke' do not wait.
+
+No private key is needed for this: sealed ones stay closed.`,
+		Example: `  oidc-provider keys copies
+  oidc-provider keys copies add google-prod
+  oidc-provider keys copies -o json | jq -r '.[] | select(any(.keys[]; .acknowledgedAt == null)).name'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := readRing(cmd.Context(), &store)
+			if err != nil {
+				return err
+			}
+			copies := listCopies(r, r.At(time.Now()))
+			if output.json() {
+				return printJSON(cmd, copies)
+			}
+			return printCopyTable(cmd, copies)
+		},
+	}
+	store.add(cmd.Flags())
+	output.add(cmd, "table")
+	cmd.AddCommand(newKeysCopiesAddCommand(), newKeysCopiesRemoveCommand())
+	return cmd
+}
+
+// copyInfo is a copy as `keys copies -o json` shows it.
+type copyInfo struct {
+	Name  string    `json:"name"`
+	Since time.Time `json:"since"`
+	// Keys are those of the key set, with when the copy has acknowledged them,
+	// null if it has not.
+	Keys []copiedKey `json:"keys"`
+}
+
+type copiedKey struct {
+	KeyID          string         `json:"kid"`
+	Phase          rotation.Phase `json:"phase"`
+	AcknowledgedAt *time.Time     `json:"acknowledgedAt"`
+}
+
+func listCopies(r *rotation.Ring, at time.Time) []copyInfo {
+	copies := []copyInfo{}
+	for _, c := range r.Copies {
+		info := copyInfo{Name: c.Name, Since: c.Since, Keys: []copiedKey{}}
+		for i := range r.Keys {
+			k := &r.Keys[i]
+			if !k.InKeySet() {
+				continue
+			}
+			key := copiedKey{KeyID: k.KeyID, Phase: k.Phase(at)}
+			if since, ok := k.Acknowledged[c.Name]; ok {
+				key.AcknowledgedAt = &since
+			}
+			info.Keys = append(info.Keys, key)
+		}
+		copies = append(copies, info)
+	}
+	return copies
+}
+
+func printCopyTable(cmd *cobra.Command, copies []copyInfo) error {
+	if len(copies) == 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "The ring names no copies: hand-overs wait for its servers alone.\n")
+		return nil
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "NAME\tKID\tPHASE\tACKNOWLEDGED")
+	for _, c := range copies {
+		for _, k := range c.Keys {
+			acknowledged := "<no>"
+			if k.AcknowledgedAt != nil {
+				acknowledged = formatTime(*k.AcknowledgedAt)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, k.KeyID, k.Phase, acknowledged)
+		}
+	}
+	return w.Flush()
+}
+
+func newKeysCopiesAddCommand() *cobra.Command {
+	var store storeFlags
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Name a copy of the key set that hand-overs wait for",
+		Long: `Name a copy of the key set that hand-overs wait for from now on. The name is yours
+to choose: a-z, 0-9, - . and _.
+
+A hand-over that is planned already waits as well. If it is nearer than
+publish-ahead, a server that is cut off from the store may follow the plan all the
+same; the command says so. Servers must be of a version that knows copies: older
+ones refuse the ring.`,
+		Example: `  oidc-provider keys copies add google-prod`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var signs time.Time
+			r, changed, err := changeCopies(cmd, &store, func(r *rotation.Ring) (next *rotation.Ring, err error) {
+				next, signs, err = rotation.AddCopy(r, args[0], time.Now())
+				return next, err
+			})
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if !changed {
+				fmt.Fprintf(out, "Copy %s is named already.\n", args[0])
+				return nil
+			}
+			warnOfPlan(cmd, r, args[0], signs)
+			fmt.Fprintf(out, "Named copy %s. It should have this key set:\n", args[0])
+			printKeys(out, r)
+			fmt.Fprintf(out, `
+Bring it there, and then say so:
+
+  curl %s
+  %s keys acknowledge%s %s
+`, keySetURL(r), program(), storeArguments(cmd.Flags()), args[0])
+			return nil
+		},
+	}
+	store.add(cmd.Flags())
+	return cmd
+}
+
+// warnOfPlan says that the next key may sign from a time on whether the copy
+// that was just named has it or not.
+func warnOfPlan(cmd *cobra.Command, r *rotation.Ring, name string, signs time.Time) {
+	standby := r.Standby(r.At(time.Now()))
+	if signs.IsZero() || standby == nil {
+		return
+	}
+	if !standby.SignFrom.IsZero() {
+		warn(cmd, "key %s signs from %s, which is too near to be put off, and copy %s may not have it: bring it there before then", standby.KeyID, formatTime(signs), name)
+		return
+	}
+	warn(cmd, "key %s waits for copy %s now, but a server that does not hear of that may sign with it from %s: bring it there before then", standby.KeyID, name, formatTime(signs))
+}
+
+// keySetURL is where the world finds the key set of r.
+func keySetURL(r *rotation.Ring) string {
+	issuer, err := discovery.ParseIssuer(r.Issuer)
+	if err != nil {
+		return r.Issuer + discovery.JWKSPath
+	}
+	return issuer.JWKSURI()
+}
+
+func newKeysCopiesRemoveCommand() *cobra.Command {
+	var store storeFlags
+	cmd := &cobra.Command{
+		Use:     "remove NAME",
+		Aliases: []string{"rm"},
+		Short:   "Forget a copy: hand-overs do not wait for it any more",
+		Long: `Forget a copy: hand-overs do not wait for it any more, and one that waited for it
+alone goes on. What the copy has acknowledged is forgotten, too.`,
+		Example: `  oidc-provider keys copies remove google-prod`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, _, err := changeCopies(cmd, &store, func(r *rotation.Ring) (*rotation.Ring, error) {
+				return rotation.RemoveCopy(r, args[0], time.Now())
+			})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "Removed copy %s: relying parties that go by it reject tokens of the keys that follow. The keys are\n", args[0])
+			printKeys(cmd.OutOrStdout(), r)
+			return nil
+		},
+	}
+	store.add(cmd.Flags())
+	return cmd
+}
+
+// changeCopies changes the ring in a store, for which it takes no private key,
+// and says whether there was something to change.
+func changeCopies(cmd *cobra.Command, flags *storeFlags, change func(*rotation.Ring) (*rotation.Ring, error)) (r *rotation.Ring, changed bool, err error) {
+	store, err := flags.openStore()
+	if err != nil {
+		return nil, false, err
+	}
+	r, err = rotation.Update(cmd.Context(), store, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
+		next, err := change(r)
+		changed = next != r
+		return next, err
+	})
+	return r, changed, err
+}
