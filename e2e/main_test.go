@@ -17,6 +17,9 @@ var (
 	providerBinary  string
 	pebbleBinary    string
 	dnsBinary       string
+	terraformBinary string
+	standInBinary   string // of Terraform's providers
+	vaultBinary     string
 )
 
 func TestMain(m *testing.M) {
@@ -40,6 +43,9 @@ func buildAll() error {
 	providerBinary = filepath.Join(bin, "oidc-provider")
 	pebbleBinary = filepath.Join(bin, "pebble")
 	dnsBinary = filepath.Join(bin, "pebble-challtestsrv")
+	terraformBinary = filepath.Join(bin, "terraform")
+	standInBinary = filepath.Join(bin, "terraform-provider")
+	vaultBinary = filepath.Join(bin, "vault")
 
 	if err := build("..", providerBinary, "./cmd/oidc-provider"); err != nil {
 		return err
@@ -53,13 +59,24 @@ func buildAll() error {
 	if err := build(".", dnsBinary, "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv"); err != nil {
 		return err
 	}
+	if err := build("terraform", terraformBinary, "github.com/hashicorp/terraform"); err != nil {
+		return err
+	}
+	if err := build("terraform", standInBinary, "./provider"); err != nil {
+		return err
+	}
+	// A minimal Vault has the jwt auth method, and leaves out the clouds.
+	if err := build("vault", vaultBinary, "github.com/hashicorp/vault", "-tags=minimal"); err != nil {
+		return err
+	}
 	return build(".", apiServerBinary, "./kube-apiserver")
 }
 
-func build(module, output, pkg string) error {
+func build(module, output, pkg string, flags ...string) error {
 	fmt.Fprintf(os.Stderr, "building %s\n", pkg)
 	began := time.Now()
-	out, err := exec.Command("go", "build", "-C", module, "-o", output, pkg).CombinedOutput()
+	args := append([]string{"build", "-C", module, "-o", output}, flags...)
+	out, err := exec.Command("go", append(args, pkg)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("building %s: %w\n%s", pkg, err, out)
 	}
