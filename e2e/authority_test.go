@@ -20,20 +20,25 @@ import (
 	"time"
 )
 
+// publicHost is a host that no DNS knows, for those who take no port in a URL.
+const publicHost = "oidc.example.test"
+
 // An authority is the private CA that a test's relying parties trust. It has
 // issued one certificate, which our process and the API server share.
 type authority struct {
 	caFile, certFile, keyFile string
+	chainFile                 string // the certificate and the CA's own
 	pool                      *x509.CertPool
 }
 
 func newAuthority(t testing.TB, dir string) *authority {
 	t.Helper()
 	a := &authority{
-		caFile:   filepath.Join(dir, "ca.pem"),
-		certFile: filepath.Join(dir, "tls.crt"),
-		keyFile:  filepath.Join(dir, "tls.key"),
-		pool:     x509.NewCertPool(),
+		caFile:    filepath.Join(dir, "ca.pem"),
+		certFile:  filepath.Join(dir, "tls.crt"),
+		chainFile: filepath.Join(dir, "chain.crt"),
+		keyFile:   filepath.Join(dir, "tls.key"),
+		pool:      x509.NewCertPool(),
 	}
 	caKey, leafKey := newECKey(t), newECKey(t)
 	ca := certificate("e2e CA")
@@ -41,7 +46,7 @@ func newAuthority(t testing.TB, dir string) *authority {
 	ca = sign(t, ca, ca, caKey.Public(), caKey)
 
 	leaf := certificate("localhost")
-	leaf.DNSNames = []string{"localhost"}
+	leaf.DNSNames = []string{"localhost", publicHost}
 	leaf.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	leaf = sign(t, leaf, ca, leafKey.Public(), caKey)
@@ -49,6 +54,7 @@ func newAuthority(t testing.TB, dir string) *authority {
 	a.pool.AddCert(ca)
 	writePEM(t, a.caFile, "CERTIFICATE", ca.Raw)
 	writePEM(t, a.certFile, "CERTIFICATE", leaf.Raw)
+	writePEM(t, a.chainFile, "CERTIFICATE", leaf.Raw, ca.Raw)
 	der, err := x509.MarshalPKCS8PrivateKey(leafKey)
 	if err != nil {
 		t.Fatal(err)
@@ -120,9 +126,12 @@ func writeServiceAccountKeys(t testing.TB, dir string) (private, public string) 
 	return private, public
 }
 
-func writePEM(t testing.TB, path, kind string, der []byte) {
+func writePEM(t testing.TB, path, kind string, ders ...[]byte) {
 	t.Helper()
-	data := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+	var data []byte
+	for _, der := range ders {
+		data = append(data, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})...)
+	}
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
