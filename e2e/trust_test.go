@@ -90,6 +90,13 @@ func newForger(t *testing.T, privateKey, kid string) forger {
 	return forger{signer}
 }
 
+// newStranger has a key that nobody publishes, under the kid of one that is.
+func newStranger(t *testing.T, kid string) forger {
+	t.Helper()
+	private, _ := writeServiceAccountKeys(t, t.TempDir())
+	return newForger(t, private, kid)
+}
+
 // change makes a token that differs from this one in some claims.
 func (f forger) change(t *testing.T, token string, claims map[string]any) string {
 	t.Helper()
