@@ -125,15 +125,11 @@ func (f forger) change(t *testing.T, token string, claims map[string]any) string
 	return changed
 }
 
-// expired are the claims of a token that has ended a while ago. Relying parties
-// grant a few minutes.
+// expired are the claims of a token that has ended, longer ago than the few
+// minutes that relying parties grant.
 func expired() map[string]any {
-	now := time.Now()
-	return map[string]any{
-		"iat": now.Add(-2 * time.Hour).Unix(),
-		"nbf": now.Add(-2 * time.Hour).Unix(),
-		"exp": now.Add(-time.Hour).Unix(),
-	}
+	began := time.Now().Add(-time.Hour)
+	return map[string]any{"iat": began.Unix(), "nbf": began.Unix(), "exp": began.Add(shortest).Unix()}
 }
 
 var resources = map[string]string{"ServiceAccount": "serviceaccounts", "ConfigMap": "configmaps", "Pod": "pods"}
