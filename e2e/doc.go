@@ -6,8 +6,10 @@
 //
 //	cd e2e && go test -timeout 30m .
 //
-// The first run compiles kube-apiserver, which takes minutes; later runs take
-// it from the build cache. Set E2E_ARTIFACTS to a directory to keep the logs of
-// every process, and E2E_SEED to repeat the moments of [TestKilledAtRandom] and
-// the faults of [TestReplicas].
+// The first run compiles kube-apiserver, Vault and Terraform, which takes a
+// quarter of an hour; later runs take them from the build cache. [TestTrustAWS]
+// wants the aws command and moto, an emulator of AWS written in Python, and is
+// skipped where they are not installed. Set E2E_ARTIFACTS to a directory to keep
+// the logs of every process, and E2E_SEED to repeat the moments of
+// [TestKilledAtRandom] and the faults of [TestReplicas].
 package e2e
