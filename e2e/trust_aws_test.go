@@ -148,8 +148,9 @@ func TestTrustAWS(t *testing.T) {
 
 	testAWSTwice(t, cloud, script("--role-name", "till", "--policy-arn", awsReadOnly))
 
-	// A second role has an audience of its own, and there is a new CA by then.
-	const odd = "a=b&c='d'"
+	// A second role has an audience of its own, which aws would ask for a
+	// document, and there is a new CA by then.
+	const odd = "https://example.test/?a=b&c='d'"
 	cloud.do("iam", "update-open-id-connect-provider-thumbprint",
 		"--open-id-connect-provider-arn", awsProviderARN, "--thumbprint-list", strings.Repeat("0", 40))
 	if _, err := lab.bash(script("--audience", odd), cloud.env...); err != nil {
@@ -158,6 +159,13 @@ func TestTrustAWS(t *testing.T) {
 	cloud.wantProvider(awsProvider{publicHost, []string{odd, "sts.amazonaws.com"}, []string{lab.ca.thumbprint(t)}})
 	cloud.wantTrust(cloud.role(namespace+"-"+serviceAccount), odd)
 	cloud.wantTrust(cloud.role("till"), "sts.amazonaws.com")
+
+	// An account that is new to us has that audience from the beginning.
+	cloud.do("iam", "delete-open-id-connect-provider", "--open-id-connect-provider-arn", awsProviderARN)
+	if _, err := lab.bash(script("--audience", odd), cloud.env...); err != nil {
+		t.Fatal(err)
+	}
+	cloud.wantProvider(awsProvider{publicHost, []string{odd}, []string{lab.ca.thumbprint(t)}})
 
 	// A role that has its name from somebody else stays as it is.
 	cloud.do("iam", "create-role", "--role-name", "theirs", "--assume-role-policy-document",

@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -72,6 +73,23 @@ func (a *AWS) fill(format string) error {
 
 // Condition begins the names of the provider's condition keys, and ends its ARN.
 func (a *AWS) Condition() string { return a.host() }
+
+// AudienceIsURL reports whether version 1 of the aws command would fetch the
+// audience and take what it gets there instead. It leaves JSON alone.
+func (a *AWS) AudienceIsURL() bool {
+	return strings.HasPrefix(a.Audience, "http://") || strings.HasPrefix(a.Audience, "https://")
+}
+
+// ClientID and ClientIDList are the audience as parameters in JSON.
+func (a *AWS) ClientID() (string, error) {
+	data, err := json.Marshal(map[string]string{"ClientID": a.Audience})
+	return string(data), err
+}
+
+func (a *AWS) ClientIDList() (string, error) {
+	data, err := json.Marshal(map[string][]string{"ClientIDList": {a.Audience}})
+	return string(data), err
+}
 
 // RoleLabel is what the role is called in Terraform.
 func (a *AWS) RoleLabel() string { return slug(a.RoleName, "_") }
