@@ -4,7 +4,7 @@
 // It is a module of its own, so that Kubernetes' many requirements stay out of
 // the program's go.mod:
 //
-//	cd e2e && go test -timeout 30m .
+//	cd e2e && go test -timeout 60m .
 //
 // The first run compiles kube-apiserver, Vault and Terraform, which takes a
 // quarter of an hour; later runs take them from the build cache. [TestTrustAWS]

@@ -55,7 +55,7 @@ func serve(name string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return tf5server.Serve("registry.terraform.io/hashicorp/"+name, func() tfprotov5.ProviderServer {
+	return tf5server.Serve("hashicorp/"+name, func() tfprotov5.ProviderServer {
 		return server{schemas: answer}
 	})
 }
