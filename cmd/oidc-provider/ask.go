@@ -3,6 +3,8 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/netip"
 	"os"
@@ -54,6 +56,11 @@ func (a *askFlags) options(issuer string) (check.Options, error) {
 	}
 	return o, nil
 }
+
+// hushHTTP keeps off stderr what net/http logs of servers that speak no proper
+// HTTP/2: a line for every frame, for as long as they like. Their answers are
+// judged anyway.
+func hushHTTP() { log.SetOutput(io.Discard) }
 
 var connectTo = regexp.MustCompile(`^(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}):(.+)$`)
 
