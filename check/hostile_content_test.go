@@ -75,6 +75,13 @@ func TestFollowsNothing(t *testing.T) {
 	check := func(t *testing.T, plant func(*rig)) *check.Report {
 		r := newRig(t)
 		plant(r)
+		before := r.before
+		r.before = func(w http.ResponseWriter, req *http.Request) bool {
+			if path := req.URL.Path; path != discovery.WellKnown && path != discovery.JWKSPath {
+				t.Errorf("somebody came for %s", path)
+			}
+			return before != nil && before(w, req)
+		}
 		r.options.ConnectTo = map[string][]string{
 			"elsewhere.example.com:443": {trap.address}, "elsewhere.example.com:80": {trap.address},
 			"oidc.example.com:80": {trap.address}, "oidc.example.com:" + port: {trap.address},

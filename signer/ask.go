@@ -3,7 +3,7 @@ package signer
 import (
 	"context"
 	"fmt"
-	"strings"
+	"net"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -14,13 +14,11 @@ import (
 // one), whoever's it is, what kube-apiserver asks when it starts. It has
 // nothing signed.
 func Ask(ctx context.Context, socket string) (*externaljwt.MetadataResponse, *externaljwt.FetchKeysResponse, error) {
-	target := "unix://" + socket
-	if name, abstract := strings.CutPrefix(socket, "@"); abstract {
-		target = "unix-abstract:" + name
-	} else if !strings.HasPrefix(socket, "/") {
-		target = "unix:" + socket
+	// A path is no URL, as gRPC would have it, and there is no proxy to it.
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
+	conn, err := grpc.NewClient("passthrough:///localhost", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial))
 	if err != nil {
 		return nil, nil, fmt.Errorf("signer socket %s: %w", socket, err)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/netip"
 	"os"
@@ -62,6 +64,11 @@ func readRoots(name string) (*x509.CertPool, error) {
 	}
 	return pool, nil
 }
+
+// hushHTTP keeps off stderr what net/http logs of servers that speak no proper
+// HTTP/2: a line for every frame, for as long as they like. Their answers are
+// judged anyway.
+func hushHTTP() { log.SetOutput(io.Discard) }
 
 var connectTo = regexp.MustCompile(`^(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}):(.+)$`)
 

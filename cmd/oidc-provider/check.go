@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -50,7 +51,11 @@ Exit status: 0 if nothing failed (there may be warnings), 1 if something did,
 			}
 			return couldNot(cobra.ExactArgs(1)(cmd, args))
 		},
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
+			return couldNot(cmd.Root().PersistentPreRunE(cmd, args))
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			hushHTTP()
 			c.json = output.json()
 			if c.list {
 				return c.printList(cmd.OutOrStdout())
@@ -67,7 +72,7 @@ Exit status: 0 if nothing failed (there may be warnings), 1 if something did,
 	})
 	f := cmd.Flags()
 	ask.add(f)
-	f.StringSliceVar(&c.parties, "for", check.DefaultParties, `relying parties to judge for, or "all"`)
+	f.StringSliceVar(&c.parties, "for", check.DefaultParties, "relying parties to judge for, of "+strings.Join(check.PartyNames(), ", ")+"; or all")
 	f.StringVar(&c.tokenFile, "token", "", "file with a token to judge as well, or - for standard input")
 	f.StringVar(&c.audience, "audience", "", "audience that the token should be for")
 	f.StringVar(&c.socket, "signer-socket", "", "socket of kube-apiserver's signer, to compare its keys with those that are published")
@@ -98,8 +103,13 @@ func (c *checkCommand) run(cmd *cobra.Command, o check.Options) error {
 	if len(c.parties) == 1 && c.parties[0] == "all" {
 		o.Parties = check.PartyNames()
 	}
-	if c.interval <= 0 {
+	switch {
+	case c.interval <= 0:
 		return couldNot(errors.New("--interval must be more than 0"))
+	case c.audience != "" && c.tokenFile == "":
+		return couldNot(errors.New("--audience goes with --token"))
+	case strings.HasPrefix(c.tokenFile, "eyJ"):
+		return couldNot(errors.New("--token wants a file, or - for standard input: everybody on this machine can read what is on a command line"))
 	}
 	if c.tokenFile != "" {
 		token, err := readTokenFile(cmd.InOrStdin(), c.tokenFile)
@@ -162,14 +172,14 @@ func verdict(report *check.Report, err error) error {
 func (c *checkCommand) follow(cmd *cobra.Command, o check.Options) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	var known *check.Report
-	var last error
+	known := map[string]check.Status{}
+	last := couldNot(errors.New("interrupted before anything was known"))
 	for {
 		report, err := c.once(ctx, o)
 		if ctx.Err() != nil {
 			return last
 		}
-		if report == nil && known == nil {
+		if report == nil && len(known) == 0 {
 			return couldNot(err)
 		}
 		if err != nil && !errors.Is(err, check.ErrUnreachable) {
@@ -179,7 +189,6 @@ func (c *checkCommand) follow(cmd *cobra.Command, o check.Options) error {
 			if err := c.printChanges(cmd.OutOrStdout(), known, report); err != nil {
 				return couldNot(err)
 			}
-			known = report
 		}
 		last = verdict(report, err)
 		select {
@@ -191,20 +200,22 @@ func (c *checkCommand) follow(cmd *cobra.Command, o check.Options) error {
 }
 
 // printChanges prints all of the first report, and of a later one what is
-// different from before.
-func (c *checkCommand) printChanges(w io.Writer, before, now *check.Report) error {
-	if before == nil || c.json {
-		return c.print(w, now)
-	}
-	status := map[string]check.Status{}
-	for _, r := range before.Results {
-		status[r.Check] = r.Status
-	}
+// different from what is known. What could not be asked this time has not
+// changed.
+func (c *checkCommand) printChanges(w io.Writer, known map[string]check.Status, now *check.Report) error {
+	first := len(known) == 0
 	for _, r := range now.Results {
-		if status[r.Check] != r.Status {
+		if r.Status == check.Skip || r.Status == known[r.Check] {
+			continue
+		}
+		known[r.Check] = r.Status
+		if !first && !c.json {
 			fmt.Fprintf(w, "%s  ", formatTime(now.Time))
 			printResult(w, r)
 		}
+	}
+	if first || c.json {
+		return c.print(w, now)
 	}
 	return nil
 }

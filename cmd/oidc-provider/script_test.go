@@ -16,8 +16,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,15 +88,16 @@ func verifyFileMain() {
 //	http METHOD URL [HEADER: VALUE]...  prints status, sorted header and body
 //	await URL                           waits until URL answers 200
 //	retry TEXT COMMAND...               runs a command until its output has TEXT
-//	certificate NAME                    makes NAME.crt and NAME.key for localhost
+//	status CODE COMMAND...              runs a command that ends with an exit status
+//	certificate NAME [HOST]             makes NAME.crt and NAME.key for localhost, or HOST
 //	template FILE                       puts the values of variables into FILE
 //	sed FILE OLD NEW                    replaces OLD, which stands there, by NEW
 //	mtimes DIR                          fails if a file has changed since the last time
 //	identity NAME                       makes an age identity NAME.txt and sets $NAME to its recipient
 //	fetch, compare, verify-file         programs for retry: see below
 //
-// and $ADDR, $ADMIN (free addresses), $PORT (that of $ADDR) and $KEYS (the shared
-// test keys).
+// and $ADDR, $ADMIN (free addresses), $ADDR_IP and $ADMIN_IP (the same, without
+// a name), $PORT (that of $ADDR) and $KEYS (the shared test keys).
 func TestScripts(t *testing.T) {
 	keys, err := os.Getwd()
 	if err != nil {
@@ -109,13 +112,14 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 				env.Setenv(name, addr)
+				env.Setenv(name+"_IP", strings.Replace(addr, "localhost", "127.0.0.1", 1))
 			}
 			env.Setenv("PORT", strings.TrimPrefix(env.Getenv("ADDR"), "localhost:"))
 			env.Setenv("KEYS", keys+"/../../testdata/keys")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"http": scriptHTTP, "await": scriptAwait, "retry": scriptRetry, "certificate": scriptCertificate,
+			"status": scriptStatus, "http": scriptHTTP, "await": scriptAwait, "retry": scriptRetry, "certificate": scriptCertificate,
 			"identity": scriptIdentity, "template": scriptTemplate, "sed": scriptSed, "mtimes": scriptMtimes,
 		},
 	})
@@ -195,16 +199,36 @@ func scriptRetry(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func scriptCertificate(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: certificate NAME")
+func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status CODE COMMAND...")
 	}
-	ts.Check(makeCertificate(ts.MkAbs(args[0]+".crt"), ts.MkAbs(args[0]+".key")))
+	err := ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	code := 0
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("%v ended with %d, want %s\n%s%s", args[1:], code, args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
 }
 
-// makeCertificate writes a certificate for localhost, which is its own CA, and
-// its key.
-func makeCertificate(certFile, keyFile string) error {
+func scriptCertificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: certificate NAME [HOST]")
+	}
+	ts.Check(makeCertificate(ts.MkAbs(args[0]+".crt"), ts.MkAbs(args[0]+".key"), args[1:]...))
+}
+
+// makeCertificate writes a certificate for hosts, or else for localhost, which
+// is its own CA, and its key.
+func makeCertificate(certFile, keyFile string, hosts ...string) error {
+	if len(hosts) == 0 {
+		hosts = []string{"localhost"}
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -212,7 +236,7 @@ func makeCertificate(certFile, keyFile string) error {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: filepath.Base(certFile)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
+		DNSNames: hosts, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
