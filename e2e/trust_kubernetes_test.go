@@ -119,6 +119,29 @@ func TestTrustKubernetes(t *testing.T) {
 	p.stop()
 }
 
+// TestTrustKubernetesElliptic shows that an API server with an
+// AuthenticationConfiguration takes other algorithms than RS256, too.
+func TestTrustKubernetesElliptic(t *testing.T) {
+	lab := newLab(t)
+	elliptic := usual
+	elliptic.algorithm = "ES256"
+	p := lab.newProvider(elliptic)
+	p.init()
+	p.start()
+	a := lab.newCluster()
+	a.start(p.issuer, p.signerFlags()...)
+	b := a.newTrustingCluster(p.trust("kubernetes", "--audience", "b", "--ca-file", lab.ca.caFile))
+	token := a.mustToken(t, "b")
+	if got := mustHeader(t, token).Algorithm; got != "ES256" {
+		t.Fatalf("the token is signed with %s, want ES256", got)
+	}
+	eventually(t, "the second API server lets a ServiceAccount of the first in", 30*time.Second, func() error {
+		_, err := whoAmI(t.Context(), b.bearer(token))
+		return err
+	})
+	p.stop()
+}
+
 // testPods has the first cluster take the Pods that are printed for other relying
 // parties, with tokens for them. Clouds would not take this issuer, hence --force.
 func testPods(t *testing.T, p *provider, a *cluster) {
