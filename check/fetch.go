@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -158,7 +159,9 @@ func (a *Answer) read(resp *http.Response) {
 
 // fail notes why no answer came.
 func (a *Answer) fail(ctx context.Context, err error) {
-	a.NoRoute = errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL)
+	// A single host of IPv4 that there is no way to is down, or shut off.
+	a.NoRoute = errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) ||
+		errors.Is(err, syscall.EHOSTUNREACH) && strings.HasPrefix(a.Address, "[")
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = errTimeout
 	}

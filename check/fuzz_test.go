@@ -217,7 +217,10 @@ func FuzzToken(f *testing.F) {
 	key := fuzzKey(f, "ec-prime256v1.pem")
 	sound, keySet := soundDocuments(f, key.PublicKey)
 	good := signed(f, key, fmt.Sprintf(`{"iss":%q,"aud":"a","exp":9e9,"iat":1,"sub":"system:serviceaccount:a:b"}`, issuer))
-	for _, raw := range []string{good, "", ".", "..", "...", "a.b.c", good + ".", "e30.e30.", "bnVsbA.bnVsbA.", strings.ToUpper(good), good[:len(good)-1]} {
+	header, rest, _ := strings.Cut(good, ".")
+	_, signature, _ := strings.Cut(rest, ".")
+	other := base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"https://oidc.example.com","sub":"root"}`))
+	for _, raw := range []string{good, header + "." + other + "." + signature, "", ".", "..", "...", "a.b.c", good + ".", "e30.e30.", "bnVsbA.bnVsbA.", strings.ToUpper(good), good[:len(good)-1]} {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {

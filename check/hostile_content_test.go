@@ -1,10 +1,12 @@
 package check_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,6 +37,64 @@ func TestAnswersAndThenHangs(t *testing.T) {
 			}
 			r.options.ConnectTo = map[string][]string{"oidc.example.com:443": {r.serve()}}
 			if report := survive(t, r); report.Count(check.Fail) == 0 {
+				t.Error("nothing is wrong with it")
+			}
+		})
+	}
+}
+
+// Who is not interested any more waits for nobody, and leaves nothing behind.
+func TestRunEndsWithItsContext(t *testing.T) {
+	h := stranger(hang).serve(t, newRig(t).tls)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		_, err := check.Run(ctx, check.Options{Issuer: issuer, Timeout: time.Hour, ConnectTo: map[string][]string{"oidc.example.com:443": h.everyWay()}})
+		done <- err
+	}()
+	for h.open.Load() < 4 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it goes on")
+	}
+	h.mustBeLeft(t)
+}
+
+// Clients of HTTP/1.0 are bounded by themselves.
+func TestHTTP10IsBounded(t *testing.T) {
+	for name, answer := range map[string]stranger{
+		"headers":  say("HTTP/1.0 200 OK\r\n" + strings.Repeat("X-A: b\r\n", 512<<10) + "\r\n{}"),
+		"a header": say("HTTP/1.0 200 OK\r\nX-A: " + strings.Repeat("b", 4<<20) + "\r\n\r\n{}"),
+		"a body":   say("HTTP/1.0 200 OK\r\n\r\n" + strings.Repeat("[", 8<<20)),
+		"no end":   func(c net.Conn) { flood(c, "HTTP/1.0 200 OK\r\n\r\n", strings.Repeat("[", 4096)) },
+		"nothing":  hang,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.before = func(w http.ResponseWriter, req *http.Request) bool {
+				if req.ProtoMajor != 1 || req.ProtoMinor != 0 {
+					return false
+				}
+				c, _, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					t.Error(err)
+					return true
+				}
+				defer c.Close()
+				answer(c)
+				return true
+			}
+			r.options.ConnectTo = map[string][]string{"oidc.example.com:443": {r.serve()}}
+			report := survive(t, r)
+			if report.Seen.KeySet.HTTP10 != nil && report.Count(check.Warn) == 0 {
 				t.Error("nothing is wrong with it")
 			}
 		})

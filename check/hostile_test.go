@@ -36,6 +36,8 @@ var strangers = map[string]stranger{
 	"drips a chunked body": func(c net.Conn) { drip(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n") },
 	"endless status line":  func(c net.Conn) { flood(c, "HTTP/1.1 200 ", strings.Repeat("O", 4096)) },
 	"endless headers":      func(c net.Conn) { flood(c, "HTTP/1.1 200 OK\r\n", strings.Repeat("X-A: b\r\n", 512)) },
+	"headers of 4 MiB":     say("HTTP/1.1 200 OK\r\n" + strings.Repeat("X-A: b\r\n", 512<<10) + "\r\n{}"),
+	"a header of 4 MiB":    say("HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("b", 4<<20) + "\r\n\r\n{}"),
 	"endless header":       func(c net.Conn) { flood(c, "HTTP/1.1 200 OK\r\nX-A: ", strings.Repeat("b", 4096)) },
 	"endless early hints":  func(c net.Conn) { flood(c, "", strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n", 64)) },
 	"drips early hints":    func(c net.Conn) { drip(c, "", "HTTP/1.1 102 Processing\r\n\r\n") },
@@ -219,7 +221,8 @@ func TestStrangers(t *testing.T) {
 	few := make(chan bool, 8)
 	for layer, them := range map[string]map[string]stranger{"TLS": shakers, "HTTP-1": strangers, "HTTP-2": framers} {
 		for name, s := range them {
-			for _, role := range []string{"issuer", "keys"} {
+			// Both documents are asked for in the same way.
+			for _, role := range map[string][]string{"TLS": {"issuer"}, "HTTP-1": {"issuer", "keys"}, "HTTP-2": {"keys"}}[layer] {
 				few <- true
 				all.Go(func() {
 					defer func() { <-few }()
@@ -252,6 +255,12 @@ func meet(t *testing.T, s stranger, layer, role string) {
 	if n := h.came.Load(); n < 4 && (role == "issuer" || report.Seen.Configuration.Body != nil) {
 		t.Errorf("it was asked %d times", n)
 	}
+	h.mustBeLeft(t)
+}
+
+// mustBeLeft wants every connection to end.
+func (h *host) mustBeLeft(t *testing.T) {
+	t.Helper()
 	for end := time.Now().Add(10 * time.Second); h.open.Load() > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d connections were left behind", h.open.Load())

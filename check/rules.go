@@ -69,11 +69,7 @@ func takesKeys(o *Observation, p Party) Result {
 		if p.Algorithms == nil || k.public == nil || !k.signs() || intersect(k.algorithms(), p.Algorithms) {
 			continue
 		}
-		why := fmt.Sprintf("%s takes %s", p.Title, list(p.Algorithms))
-		if p.WholeSet {
-			why += ", and refuses the whole set for another"
-		}
-		return fail(fmt.Sprintf("%s is for %s", k.name(), list(k.algorithms())), why, "sign with RS256, which everybody takes")
+		return fail(fmt.Sprintf("%s is for %s", k.name(), list(k.algorithms())), fmt.Sprintf("%s takes %s", p.Title, list(p.Algorithms)), "sign with RS256, which everybody takes")
 	}
 	const do = "remove keys whose tokens have expired"
 	switch {
