@@ -1,5 +1,5 @@
 // The real Vault, for the tests: its requirements quarrel with those of
-// Kubernetes. From 1.21.4 on, it needs a module sdk that is not published.
+// Kubernetes. Version 1.21.4 builds with no module vault/sdk that is published.
 module oidc-provider/e2e/vault
 
 go 1.26.0
