@@ -476,3 +476,22 @@ func TestRunRefuses(t *testing.T) {
 		t.Errorf("nobody there: got %v", err)
 	}
 }
+
+// What is behind a redirect was not asked for, so nothing is said of it.
+func TestNothingIsSaidOfWhatIsBehindARedirect(t *testing.T) {
+	r := newRig(t)
+	r.configuration.status = 302
+	r.configuration.header.Set("Location", "https://oidc.example.com/elsewhere")
+	report, err := r.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, result := range report.Results {
+		switch result.Check {
+		case "discovery/status", "discovery/size", "discovery/same":
+			if result.Status != check.Skip {
+				t.Errorf("%+v, want it skipped", result)
+			}
+		}
+	}
+}

@@ -68,6 +68,16 @@ func documentChecks(what string, of func(*Observation) *Document) []Check {
 	return checks
 }
 
+// good is how many answers are.
+func (d *Document) good() (n int) {
+	for i := range d.Answers {
+		if d.Answers[i].good() {
+			n++
+		}
+	}
+	return n
+}
+
 // worst is what is worst about the good answers.
 func (d *Document) worst(o *Observation, look func(*Observation, *Answer) Result) (worst Result) {
 	rank := map[Status]int{Pass: 1, Warn: 2, Fail: 3}
@@ -165,6 +175,9 @@ func status(_ *Observation, d *Document) Result {
 		}
 		return fail(fmt.Sprintf("%s: status %d", a.Address, a.Status), "relying parties need 200", do)
 	}
+	if d.Body == nil && !tooLong(d) {
+		return skip("redirected")
+	}
 	return pass("200")
 }
 
@@ -221,7 +234,7 @@ func same(o *Observation, d *Document) Result {
 		return fail(seen, "a relying party that asks the wrong one refuses tokens by the key that it lacks, or believes in one that is revoked",
 			"look for a replica or a cache that is behind")
 	}
-	return pass("%d times the same", len(d.Answers))
+	return pass("%d times the same", d.good())
 }
 
 // alike reports whether two documents say the same: the members of an object,
@@ -294,6 +307,9 @@ func size(_ *Observation, d *Document) Result {
 	const do = "publish fewer keys, without certificates"
 	if tooLong(d) {
 		return fail(fmt.Sprintf("more than %d bytes", maxDocument), "no relying party reads that", do)
+	}
+	if d.Body == nil {
+		return skip("no document to look at")
 	}
 	if len(d.Body) > 32<<10 {
 		return warn(fmt.Sprintf("%d bytes", len(d.Body)), "nginx stops at 32768, older Nimbus (Spring) at 51200", do)

@@ -11,9 +11,6 @@ type Party struct {
 	// Algorithms of the keys that it accepts, none for all that are
 	// advertised.
 	Algorithms []string
-	// WholeSet says that a single key that it does not understand spoils the
-	// key set.
-	WholeSet bool
 	// Cache is how long it holds the keys whatever Cache-Control says, and
 	// Refetch whether an unknown kid makes it ask earlier.
 	Cache   time.Duration
@@ -64,11 +61,11 @@ var Parties = []Party{
 	{Name: "azure", Title: "Entra ID", Algorithms: []string{"RS256"},
 		HTTPS: true, MaxIssuer: 600, Internet: true, PublicCA: true, MaxKeys: 100,
 		Audience: "api://AzureADTokenExchange", MaxSubject: 600, NoSpace: true},
-	{Name: "vault", Title: "Vault", WholeSet: true, Refetch: true,
+	{Name: "vault", Title: "Vault", Refetch: true,
 		Algorithms: append([]string{"ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"}, rsaOnly...)},
 	// With an AuthenticationConfiguration; the older flags take RS256 alone
 	// unless they say more.
-	{Name: "kubernetes", Title: "kube-apiserver", WholeSet: true, HTTPS: true,
+	{Name: "kubernetes", Title: "kube-apiserver", HTTPS: true,
 		Algorithms: append([]string{"ES256", "ES384", "ES512", "PS256", "PS384", "PS512"}, rsaOnly...)},
 	{Name: "go-oidc", Title: "go-oidc", Refetch: true},
 	{Name: "envoy", Title: "Envoy jwt_authn", Cache: 10 * time.Minute},

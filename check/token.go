@@ -12,8 +12,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// maxToken is far above what fits into a request header.
-const maxToken = 64 << 10
+// MaxToken, in bytes, is far above what fits into a request header.
+const MaxToken = 64 << 10
 
 // A token is what a JWT says, believed in nothing. The JWT itself is not kept,
 // so that it goes nowhere with a report.
@@ -58,8 +58,8 @@ func parseToken(raw string) *token {
 	t := &token{size: len(raw)}
 	parts := strings.Split(raw, ".")
 	switch {
-	case len(raw) > maxToken:
-		t.err = fmt.Errorf("it is longer than %d bytes", maxToken)
+	case len(raw) > MaxToken:
+		t.err = fmt.Errorf("it is longer than %d bytes", MaxToken)
 		return t
 	case len(parts) != 3:
 		t.err = fmt.Errorf("it has %d parts between dots, want 3", len(parts))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"io"
@@ -65,10 +66,13 @@ func readRoots(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// hushHTTP keeps off stderr what net/http logs of servers that speak no proper
-// HTTP/2: a line for every frame, for as long as they like. Their answers are
-// judged anyway.
-func hushHTTP() { log.SetOutput(io.Discard) }
+// runCheck is [check.Run] for a command. It keeps off stderr what net/http logs
+// of servers that speak no proper HTTP/2: a line for every frame, for as long as
+// they like. Their answers are judged anyway.
+func runCheck(ctx context.Context, o check.Options) (*check.Report, error) {
+	log.SetOutput(io.Discard)
+	return check.Run(ctx, o)
+}
 
 var connectTo = regexp.MustCompile(`^(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}):(.+)$`)
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
+	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/spf13/cobra"
 
 	"oidc-provider/check"
@@ -16,7 +18,9 @@ import (
 // first time that somebody asked.
 func (v *verifier) judge(ctx context.Context, token string) (*check.Report, error) {
 	if v.seen == nil {
-		report, err := check.Run(ctx, check.Options{Issuer: v.issuer, Parties: check.PartyNames(), Roots: v.roots, Tries: 1})
+		o := v.options
+		o.Parties, o.Tries = check.PartyNames(), 1
+		report, err := runCheck(ctx, o)
 		if err != nil {
 			return nil, err
 		}
@@ -44,22 +48,43 @@ func (v *verifier) explain(ctx context.Context, token string, err error) error {
 	return errors.New(strings.Join(wrong, "\n       "))
 }
 
-// explainToken prints what each relying party would say to a token.
-func explainToken(cmd *cobra.Command, o check.Options, asJSON bool) error {
-	o.Parties = check.PartyNames()
-	report, err := check.Run(cmd.Context(), o)
+// explainToken prints what each relying party would say to a token. go-oidc is
+// here to be asked.
+func explainToken(cmd *cobra.Command, o check.Options, token, audience string, asJSON bool) error {
+	o.Parties, o.Token, o.Audience = check.PartyNames(), token, audience
+	report, err := runCheck(cmd.Context(), o)
 	if err != nil {
 		return err
 	}
 	all := answers(report)
+	refusal := verifyAnything(cmd.Context(), o, token, audience)
+	i := slices.IndexFunc(all, func(a answer) bool { return a.Party == "go-oidc" })
+	switch a := &all[i]; {
+	case refusal == nil:
+		*a = answer{Party: a.Party, Title: a.Title, Answer: "accepts"}
+	case a.Answer != "refuses":
+		*a = answer{Party: a.Party, Title: a.Title, Answer: "refuses", Seen: refusal.Error()}
+	}
 	if asJSON {
 		err = printJSON(cmd, all)
 	} else {
 		err = printAnswers(cmd, all)
 	}
-	if err == nil && report.First("go-oidc") != nil {
+	if err == nil && refusal != nil {
 		err = exitError{code: 1}
 	}
+	return err
+}
+
+// verifyAnything is what go-oidc says to a token, for an audience if there is
+// one.
+func verifyAnything(ctx context.Context, o check.Options, token, audience string) error {
+	v, err := newVerifier(ctx, o, audience)
+	if err != nil {
+		return err
+	}
+	config := &oidc.Config{ClientID: audience, SkipClientIDCheck: audience == ""}
+	_, err = v.provider.Verifier(config).Verify(oidc.ClientContext(ctx, v.client), token)
 	return err
 }
 
@@ -79,11 +104,14 @@ type answer struct {
 // subject and audience has been set up there.
 func answers(report *check.Report) (all []answer) {
 	for _, p := range check.Parties {
-		a, reason := answer{Party: p.Name, Title: p.Title, Answer: "accepts"}, report.First(p.Name)
-		if reason != nil {
-			a.Answer = "refuses"
-		} else if reason = warned(report, p.Name); reason != nil {
+		a := answer{Party: p.Name, Title: p.Title, Answer: "refuses"}
+		reason := first(report, p.Name, decides(report))
+		if reason == nil {
 			a.Answer = "depends"
+			reason = first(report, p.Name, troubles)
+		}
+		if reason == nil {
+			a.Answer = "accepts"
 		}
 		if reason != nil {
 			a.Check, a.Seen, a.Why, a.Do = reason.Check, reason.Seen, reason.Why, reason.Do
@@ -93,15 +121,32 @@ func answers(report *check.Report) (all []answer) {
 	return all
 }
 
-// warned is the first warning about the token that concerns a relying party,
-// nil if there is none.
-func warned(report *check.Report, party string) *check.Result {
+// first is the first result that concerns a relying party and is of a kind, nil
+// if there is none.
+func first(report *check.Report, party string, is func(check.Result) bool) *check.Result {
 	for i := range report.Results {
-		if r := &report.Results[i]; r.Status == check.Warn && r.Concerns(party) && strings.HasPrefix(r.Check, "token/") {
+		if r := &report.Results[i]; r.Concerns(party) && is(*r) {
 			return r
 		}
 	}
 	return nil
+}
+
+// decides says which failures make a relying party refuse: those of the token,
+// those that are its own, and of the documents what keeps them from it.
+func decides(report *check.Report) func(check.Result) bool {
+	lacking := report.Seen.Configuration.Body == nil || report.Seen.KeySet.Body == nil
+	return func(r check.Result) bool {
+		what, _, _ := strings.Cut(r.Check, "/")
+		return r.Status == check.Fail && (lacking || len(r.For) > 0 || what == "token" ||
+			slices.Contains([]string{"issuer/url", "discovery/certificate", "discovery/json", "discovery/issuer", "discovery/jwks_uri", "jwks/certificate", "jwks/json"}, r.Check))
+	}
+}
+
+// troubles says what may make one refuse: other failures, and warnings about
+// the token.
+func troubles(r check.Result) bool {
+	return r.Status == check.Fail || r.Status == check.Warn && strings.HasPrefix(r.Check, "token/")
 }
 
 func printAnswers(cmd *cobra.Command, all []answer) error {
@@ -109,8 +154,11 @@ func printAnswers(cmd *cobra.Command, all []answer) error {
 	fmt.Fprintln(w, "RELYING PARTY\tANSWER\tWHY")
 	for _, a := range all {
 		why := "once it trusts this issuer, subject and audience"
-		if a.Check != "" {
+		switch {
+		case a.Check != "":
 			why = fmt.Sprintf("%s: %s; %s", a.Check, a.Seen, a.Why)
+		case a.Seen != "":
+			why = a.Seen
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", a.Title, a.Answer, why)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"oidc-provider/check"
 	"oidc-provider/discovery"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
@@ -62,7 +63,7 @@ func FuzzVerify(f *testing.F) {
 	} {
 		f.Add(token)
 	}
-	v, err := newVerifier(context.Background(), nil, issuer.String(), "demo")
+	v, err := newVerifier(context.Background(), check.Options{Issuer: issuer.String()}, "demo")
 	if err != nil {
 		f.Fatal(err)
 	}

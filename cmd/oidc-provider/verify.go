@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/spf13/cobra"
@@ -21,7 +20,8 @@ import (
 )
 
 func newVerifyCommand() *cobra.Command {
-	var issuer, audience, caFile string
+	var issuer, audience string
+	var ask askFlags
 	var explain bool
 	var output outputFlag
 	cmd := &cobra.Command{
@@ -54,14 +54,14 @@ by the API server sees that.`,
 			if err != nil {
 				return err
 			}
-			roots, err := readRoots(caFile)
+			options, err := ask.options(issuer)
 			if err != nil {
 				return err
 			}
 			if explain {
-				return explainToken(cmd, check.Options{Issuer: issuer, Roots: roots, Token: token, Audience: audience}, output.json())
+				return explainToken(cmd, options, token, audience, output.json())
 			}
-			v, err := newVerifier(cmd.Context(), roots, issuer, audience)
+			v, err := newVerifier(cmd.Context(), options, audience)
 			if err != nil {
 				return err
 			}
@@ -79,17 +79,14 @@ by the API server sees that.`,
 	}
 	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer to trust (required)")
 	cmd.Flags().StringVar(&audience, "audience", "", "the audience that the token must be for (required without --explain)")
-	cmd.Flags().StringVar(&caFile, "ca-file", "", "PEM file of the CA to trust instead of the system's")
 	cmd.Flags().BoolVar(&explain, "explain", false, "say what each relying party would answer, and why")
+	ask.add(cmd.Flags())
 	output.add(cmd, "table")
 	return cmd
 }
 
-// maxToken and maxDocument bound what is read from elsewhere.
-const (
-	maxToken    = 64 << 10
-	maxDocument = 1 << 20
-)
+// maxDocument bounds what is read from elsewhere.
+const maxDocument = 1 << 20
 
 func readToken(stdin io.Reader, args []string) (string, error) {
 	token := "-"
@@ -113,7 +110,7 @@ func readTokenFile(stdin io.Reader, name string) (string, error) {
 		defer f.Close()
 		from = f
 	}
-	data, err := io.ReadAll(io.LimitReader(from, maxToken+1))
+	data, err := io.ReadAll(io.LimitReader(from, check.MaxToken+1))
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}
@@ -125,16 +122,24 @@ func trimToken(token string) (string, error) {
 	switch {
 	case token == "":
 		return "", errors.New("there is no token (hint: give it as an argument or on standard input)")
-	case len(token) > maxToken:
-		return "", fmt.Errorf("the token is longer than %d bytes", maxToken)
+	case len(token) > check.MaxToken:
+		return "", fmt.Errorf("the token is longer than %d bytes", check.MaxToken)
 	}
 	return token, nil
 }
 
-func newClient(roots *x509.CertPool) *http.Client {
+// newClient is a client as options say.
+func newClient(o check.Options) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
-	return &http.Client{Timeout: 10 * time.Second, Transport: bounded{transport}}
+	transport.TLSClientConfig = &tls.Config{RootCAs: o.Roots}
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if to := o.ConnectTo[strings.ToLower(address)]; len(to) > 0 {
+			address = to[0]
+		}
+		return dial(ctx, network, address)
+	}
+	return &http.Client{Timeout: o.Timeout, Transport: bounded{transport}}
 }
 
 // bounded cuts responses off that are longer than any document of an issuer.
@@ -150,20 +155,20 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // A verifier is a relying party of one issuer, for one audience.
 type verifier struct {
-	issuer, audience string
-	roots            *x509.CertPool
-	client           *http.Client
-	provider         *oidc.Provider
-	seen             *check.Observation // nil until somebody asks why
+	options  check.Options
+	audience string
+	client   *http.Client
+	provider *oidc.Provider
+	seen     *check.Observation // nil until somebody asks why
 }
 
-func newVerifier(ctx context.Context, roots *x509.CertPool, issuer, audience string) (*verifier, error) {
-	client := newClient(roots)
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), issuer)
+func newVerifier(ctx context.Context, o check.Options, audience string) (*verifier, error) {
+	client := newClient(o)
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), o.Issuer)
 	if err != nil {
-		return nil, fmt.Errorf("asking %s for its configuration: %w (hint: is the issuer exactly as in the tokens, and reachable from here? --ca-file names a private CA; `oidc-provider check` says more)", issuer, err)
+		return nil, fmt.Errorf("asking %s for its configuration: %w (hint: is the issuer exactly as in the tokens, and reachable from here? --ca-file names a private CA; `oidc-provider check` says more)", o.Issuer, err)
 	}
-	return &verifier{issuer: issuer, audience: audience, roots: roots, client: client, provider: provider}, nil
+	return &verifier{options: o, audience: audience, client: client, provider: provider}, nil
 }
 
 // verify returns the claims of a good ServiceAccount token. It is go-oidc that
