@@ -61,6 +61,8 @@ func (r *Rotator) logForeign(old, ring *Ring) {
 			r.cfg.Log.Warn("a key was revoked", "kid", k.KeyID)
 		case len(k.Acknowledged) > len(before.Acknowledged):
 			r.cfg.Log.Info("a key was acknowledged", "kid", k.KeyID, "copies", slices.Sorted(maps.Keys(k.Acknowledged)))
+		case len(k.Acknowledged) < len(before.Acknowledged) && len(ring.Copies) >= len(old.Copies):
+			r.cfg.Log.Warn("a copy has lost a key", "kid", k.KeyID, "copies", ring.Lacking(k))
 		}
 	}
 	if !slices.Equal(old.Recipients, ring.Recipients) {

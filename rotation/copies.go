@@ -101,9 +101,7 @@ func RemoveCopy(r *Ring, name string, now time.Time) (*Ring, error) {
 	next.Copies = slices.DeleteFunc(next.Copies, func(c Copy) bool { return c.Name == name })
 	next.Version = next.version()
 	for i := range next.Keys {
-		k := &next.Keys[i]
-		k.Acknowledged = maps.Clone(k.Acknowledged) // rings are immutable
-		delete(k.Acknowledged, name)
+		next.Keys[i].unacknowledge(name)
 	}
 	return next, nil
 }
@@ -149,6 +147,38 @@ func Acknowledge(r *Ring, name string, now time.Time, kids ...string) (*Ring, er
 		return r, nil
 	}
 	return next, nil
+}
+
+// Unacknowledge takes back that a copy has the keys with these kids: it was seen
+// to lack them. If the next key is among them its hand-over waits for the copy
+// again, and signs is as [AddCopy] returns it. If the copy has acknowledged none
+// of them Unacknowledge returns r itself.
+func Unacknowledge(r *Ring, name string, now time.Time, kids ...string) (next *Ring, signs time.Time, err error) {
+	if err := errors.Join(r.CheckCopy(name), r.CheckClock(now)); err != nil {
+		return r, time.Time{}, err
+	}
+	next, now = r.begin(now)
+	lost := false
+	for i := range next.Keys {
+		k := &next.Keys[i]
+		if !slices.Contains(kids, k.KeyID) || k.Acknowledged[name].IsZero() {
+			continue
+		}
+		lost = true
+		k.unacknowledge(name)
+		if k.Phase(now) == Next {
+			signs = next.holdBack(now)
+		}
+	}
+	if !lost {
+		return r, time.Time{}, nil
+	}
+	return next, signs, nil
+}
+
+func (k *Key) unacknowledge(name string) {
+	k.Acknowledged = maps.Clone(k.Acknowledged) // rings are immutable
+	delete(k.Acknowledged, name)
 }
 
 func (k *Key) acknowledge(name string, now time.Time) {

@@ -207,6 +207,73 @@ func TestAcknowledge(t *testing.T) {
 	}
 }
 
+// A copy that was seen to have lost the next key is waited for as if it had
+// just been named.
+func TestUnacknowledge(t *testing.T) {
+	const day = 24 * time.Hour
+	fresh := addCopy(t, addCopy(t, newRing(t, rotation.Policy{}), "google", epoch), "vault", epoch)
+	active, next := fresh.Keys[0].KeyID, fresh.Keys[1].KeyID
+	both := acknowledge(t, acknowledge(t, fresh, "google", epoch, active, next), "vault", epoch, active, next)
+	planned := advance(t, both, epoch)
+	handOver := planned.Keys[1].SignFrom
+	for _, tt := range []struct {
+		name  string
+		ring  *rotation.Ring
+		now   time.Time
+		kids  []string
+		signs time.Time // from when on servers may sign all the same
+		stays bool
+	}{
+		{"no date yet", both, epoch, []string{next}, time.Time{}, false},
+		{"long before the hand-over", planned, epoch.Add(day), []string{next, active, "other"}, time.Time{}, false},
+		{"just so that everybody hears of it", planned, handOver.Add(-day - 20*time.Minute), []string{next}, time.Time{}, false},
+		{"an hour before", planned, handOver.Add(-time.Hour), []string{next}, handOver, false},
+		{"it may be past on some clock", planned, handOver.Add(-10 * time.Minute), []string{next}, handOver, true},
+		{"it signs", planned, handOver, []string{next}, time.Time{}, true},
+		{"another key", planned, epoch.Add(day), []string{active}, time.Time{}, true},
+	} {
+		r, signs, err := rotation.Unacknowledge(tt.ring, "google", tt.now, tt.kids...)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if !signs.Equal(tt.signs) {
+			t.Errorf("%s: it may sign from %v, want %v", tt.name, signs, tt.signs)
+		}
+		if got := !r.Keys[1].SignFrom.IsZero(); got != tt.stays {
+			t.Errorf("%s: the plan stays: %v", tt.name, got)
+		}
+		for i := range 2 {
+			k, lost := &r.Keys[i], slices.Contains(tt.kids, r.Keys[i].KeyID)
+			if got := slices.Equal(r.Lacking(k), []string{"google"}); got != lost {
+				t.Errorf("%s: %v lack key %d", tt.name, r.Lacking(k), i)
+			}
+			if len(tt.ring.Lacking(&tt.ring.Keys[i])) > 0 {
+				t.Errorf("%s: the ring before has changed", tt.name)
+			}
+		}
+		if again, signs, err := rotation.Unacknowledge(r, "google", tt.now, tt.kids...); again != r || !signs.IsZero() || err != nil {
+			t.Errorf("%s: a second time: %v, %v", tt.name, signs, err)
+		}
+		if _, err := rotation.Decode(encode(t, r, nil)); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+
+	// It is known anew from when the copy has it again.
+	at := handOver.Add(100 * day)
+	lost, _, err := rotation.Unacknowledge(planned, "google", epoch.Add(day), next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := advance(t, acknowledge(t, advance(t, lost, at), "google", at, next), at)
+	if got := back.Keys[1].SignFrom; !got.Equal(at.Add(day)) {
+		t.Errorf("it signs from %v, want %v", got, at.Add(day))
+	}
+	if r, _, err := rotation.Unacknowledge(planned, "gogle", epoch, next); r != planned || err == nil {
+		t.Errorf("an unknown copy: %v", err)
+	}
+}
+
 func TestRemoveCopy(t *testing.T) {
 	before := newRing(t, rotation.Policy{})
 	r := advance(t, addCopy(t, addCopy(t, before, "google", epoch), "vault", epoch), epoch)

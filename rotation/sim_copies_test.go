@@ -52,6 +52,49 @@ func (w *world) acknowledge(name string, now time.Time, kids ...string) {
 	})
 }
 
+// lose takes keys from a copy, all that it has if none is named, and says so.
+func (w *world) lose(name string, now time.Time, kids ...string) {
+	w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+		if len(kids) == 0 {
+			for _, k := range r.Keys {
+				kids = append(kids, k.KeyID)
+			}
+		}
+		next, signs, err := rotation.Unacknowledge(r, name, now, kids...)
+		w.waits = ""
+		if standby := next.Standby(next.Updated); err == nil && signs.IsZero() && standby != nil {
+			w.waits = standby.KeyID
+		}
+		return next, err
+	})
+}
+
+// noteLost takes from the copies what next says they have lost. The next key
+// waits for them again if that was said; if not, no replica can know of it.
+func (w *world) noteLost(old, next *rotation.Ring, waits string) {
+	for _, before := range old.Keys {
+		i := slices.IndexFunc(next.Keys, func(k rotation.Key) bool { return k.KeyID == before.KeyID })
+		for name := range before.Acknowledged {
+			c := w.copies[name]
+			if i < 0 || c == nil || c.freed || !next.Keys[i].Acknowledged[name].IsZero() {
+				continue
+			}
+			kid := before.KeyID
+			delete(c.has, kid)
+			w.count.lost++
+			if kid == waits {
+				w.promised[kid] = append(w.promised[kid], c)
+				continue
+			}
+			same := func(o *simCopy) bool { return o == c }
+			w.promised[kid] = slices.DeleteFunc(w.promised[kid], same)
+			for _, plan := range w.plans {
+				plan[kid] = slices.DeleteFunc(slices.Clone(plan[kid]), same) // plans share them
+			}
+		}
+	}
+}
+
 // noteCopies keeps the books about copies. waits is the key that is to wait for
 // the copy that next has more than old, "" if that was not said.
 func (w *world) noteCopies(old, next *rotation.Ring, waits string) {
@@ -71,6 +114,7 @@ func (w *world) noteCopies(old, next *rotation.Ring, waits string) {
 		}
 	}
 	delete(w.promised, "")
+	w.noteLost(old, next, waits)
 	plan := make(map[string][]*simCopy)
 	for _, k := range next.Keys {
 		i := slices.IndexFunc(old.Keys, func(o rotation.Key) bool { return o.KeyID == k.KeyID })

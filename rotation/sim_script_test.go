@@ -92,6 +92,26 @@ func TestSimulationScripts(t *testing.T) {
 			w.addCopy("google", w.now)
 			w.pass(3 * day)
 		}},
+		{"a copy that loses the next key long before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+			w.addCopy("google", w.now)
+			w.acknowledge("google", w.now)
+			w.pass(day)
+			w.replicas[2].link.SetCut(true)
+			w.lose("google", w.now)
+			w.pass(3 * day)
+			w.acknowledge("google", w.now)
+			w.pass(3 * day)
+		}},
+		{"a copy that loses the next key just before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+			w.addCopy("google", w.now)
+			w.acknowledge("google", w.now)
+			w.pass(3*day - time.Hour)
+			w.replicas[2].link.SetCut(true)
+			w.lose("google", w.now)
+			w.pass(3 * day)
+			w.acknowledge("google", w.now)
+			w.pass(3 * day)
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, kind := range storetest.Kinds {

@@ -45,7 +45,7 @@ type simTotal struct {
 	Simulated                               time.Duration
 	Tokens, Keys, Signed, Gone, Revoked     int
 	Writes, Faults, RelyingParties, Refused int
-	Copies, Brought, Waited                 int
+	Copies, Brought, Lost, Waited           int
 }
 
 func (s *simTotal) add(w *world) {
@@ -61,6 +61,7 @@ func (s *simTotal) add(w *world) {
 	s.Writes += w.store.Counts().Writes
 	s.Copies += w.count.copies
 	s.Brought += w.count.brought
+	s.Lost += w.count.lost
 	s.Waited += w.count.waited
 }
 
@@ -148,6 +149,13 @@ func (w *world) actions(aheads []time.Duration, copies []string) map[string]func
 				kids = []string{rapid.SampledFrom(w.ring.Keys).Draw(t, "key").KeyID}
 			}
 			w.acknowledge(copyName(t), clock(t), kids...)
+		},
+		"lose": func(t *rapid.T) {
+			var kids []string // none: all
+			if rapid.Bool().Draw(t, "one key") {
+				kids = []string{rapid.SampledFrom(w.ring.Keys).Draw(t, "key").KeyID}
+			}
+			w.lose(copyName(t), clock(t), kids...)
 		},
 		"policy": func(t *rapid.T) { policy(t, schedules) },
 		"hurry":  func(t *rapid.T) { policy(t, []string{"@every 1h"}) }, // hands over as soon as it may

@@ -147,8 +147,8 @@ type world struct {
 	promised map[string][]*simCopy
 
 	emergency bool   // an operator is forcing or revoking
-	waits     string // the key that an operator was told waits for the copy that is being named
-	count     struct{ tokens, refused, fetches, copies, brought, waited int }
+	waits     string // the key that an operator was told waits for the copy that is being named, or has lost it
+	count     struct{ tokens, refused, fetches, copies, brought, lost, waited int }
 }
 
 var simStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
