@@ -28,7 +28,8 @@ since you brought the key set there is not meant: KID, or --from, makes sure of 
 
 With --from, look first: FILE, or - for standard input, is what the copy really
 holds, and everything of the key set that is in it is acknowledged, if the next key
-(or KID) is. It may be a key set (JWKS), public keys in PEM, or what these print:
+(or KID) is. What the copy has lost is not acknowledged any more; a hand-over to it
+that is planned waits again, and the command fails, as without the next key. It may be a key set (JWKS), public keys in PEM, or what these print:
 
   gcloud iam workload-identity-pools providers describe … --format json
   vault read -format json auth/jwt/config
@@ -56,33 +57,45 @@ No private key is needed for this: sealed ones stay closed.`,
 			}
 			var compared comparison
 			var news []string
-			r, changed, err := changeCopies(cmd, &store, func(r *rotation.Ring) (*rotation.Ring, error) {
+			var refused error
+			r, _, err := changeCopies(cmd, &store, func(r *rotation.Ring) (*rotation.Ring, error) {
 				if err := r.CheckCopy(name); err != nil {
 					return r, err
 				}
-				acknowledge := kids
+				without, acknowledge, now := r, kids, time.Now()
 				if there != nil {
 					var err error
-					compared = there.compare(r, r.At(time.Now()))
-					if acknowledge, err = compared.acknowledge(name, kids); err != nil {
+					compared = there.compare(r, r.At(now))
+					if without, err = compared.unacknowledge(r, name, now); err != nil {
 						return r, err
 					}
+					if acknowledge, refused = compared.acknowledge(name, kids); refused != nil {
+						return without, nil // what is lost is written all the same
+					}
 				}
-				next, err := rotation.Acknowledge(r, name, time.Now(), acknowledge...)
+				var next *rotation.Ring
+				next, refused = rotation.Acknowledge(without, name, now, acknowledge...)
 				news = acknowledged(next, r, name)
-				return next, err
+				return next, nil
 			})
 			compared.warn(cmd, name) // also when it failed
 			if err != nil {
 				return err
 			}
+			compared.warnOfPlan(cmd, r, name)
+			if refused != nil {
+				return refused
+			}
 			out := cmd.OutOrStdout()
-			if changed {
+			if len(news) > 0 {
 				fmt.Fprintf(out, "Copy %s has %s. The keys are\n", name, strings.Join(news, ", "))
 			} else {
 				fmt.Fprintf(out, "Copy %s has acknowledged that already. The keys are\n", name)
 			}
 			printKeys(out, r)
+			if compared.lostNext() {
+				return fmt.Errorf("copy %s does not have key %s, which is next (hint: bring the key set there, %s)", name, compared.next, compared.source)
+			}
 			return nil
 		},
 	}
@@ -177,6 +190,12 @@ type comparison struct {
 	strange []string
 	skipped []error // what relying parties pass over
 	source  string  // of the key set
+
+	// lost are those of lacks that the copy has acknowledged. If the next key is
+	// among them its hand-over was planned for planned, and a server may keep to
+	// that, from signs on; both may be zero.
+	lost           []string
+	planned, signs time.Time
 }
 
 func (h *held) compare(r *rotation.Ring, at time.Time) comparison {
@@ -227,6 +246,22 @@ func strange(r *rotation.Ring, key jwks.PublicKey) string {
 	return fmt.Sprintf("key %.64q, which was never in the ring", key.KeyID())
 }
 
+// unacknowledge takes back in r what the copy has lost.
+func (c *comparison) unacknowledge(r *rotation.Ring, name string, now time.Time) (next *rotation.Ring, err error) {
+	for _, k := range r.Keys {
+		if slices.Contains(c.lacks, k.KeyID) && !k.Acknowledged[name].IsZero() {
+			c.lost = append(c.lost, k.KeyID)
+			if k.KeyID == c.next {
+				c.planned = k.SignFrom
+			}
+		}
+	}
+	next, c.signs, err = rotation.Unacknowledge(r, name, now, c.lost...)
+	return next, err
+}
+
+func (c *comparison) lostNext() bool { return slices.Contains(c.lost, c.next) }
+
 // acknowledge returns the kids that may be acknowledged: if those that are asked
 // for, or the next one, are not there, that is an error.
 func (c *comparison) acknowledge(name string, kids []string) ([]string, error) {
@@ -258,8 +293,12 @@ var phaseWords = map[rotation.Phase]string{
 // warn tells what is wrong with the copy beside the key that was asked for.
 func (c *comparison) warn(cmd *cobra.Command, name string) {
 	for _, kid := range c.lacks {
+		verb := "does not have"
+		if slices.Contains(c.lost, kid) {
+			verb = "has lost"
+		}
 		if phase := c.phases[kid]; phase != rotation.Next {
-			warn(cmd, "copy %s does not have key %s, which %s: tokens by it are rejected there", name, kid, phaseWords[phase])
+			warn(cmd, "copy %s %s key %s, which %s: tokens by it are rejected there", name, verb, kid, phaseWords[phase])
 		}
 	}
 	for _, err := range c.skipped {
@@ -267,5 +306,18 @@ func (c *comparison) warn(cmd *cobra.Command, name string) {
 	}
 	for _, what := range c.strange {
 		warn(cmd, "copy %s has what the key set has not: %s (hint: put the key set in place of all that is there; whoever has the private half of a key too many can forge tokens)", name, what)
+	}
+}
+
+// warnOfPlan says what has become of the next hand-over, if the copy has lost
+// the key, in the ring as it was written.
+func (c *comparison) warnOfPlan(cmd *cobra.Command, r *rotation.Ring, name string) {
+	switch {
+	case !c.lostNext():
+	case c.planned.IsZero() || !c.signs.IsZero():
+		warn(cmd, "copy %s has lost key %s, which is next", name, c.next)
+		warnOfPlan(cmd, r, name, c.signs)
+	default:
+		warn(cmd, "copy %s has lost key %s: the hand-over at %s is taken back", name, c.next, formatTime(c.planned))
 	}
 }
