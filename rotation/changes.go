@@ -42,7 +42,7 @@ func (r *Rotator) logWaiting(ring *Ring, now time.Time) {
 		if due {
 			r.cfg.Log.Warn("a hand-over is due and waits for copies: the key that signs goes on", "kid", w.KeyID, "copies", names, "due", w.Due)
 		} else {
-			r.cfg.Log.Warn("the next hand-over waits for copies: bring the key there, and then `oidc-provider keys acknowledge`", "kid", w.KeyID, "copies", names, "by", w.By)
+			r.cfg.Log.Warn("the next hand-over waits for copies: bring the key there, and then `oidc-provider keys acknowledge COPY KID`", "kid", w.KeyID, "copies", names, "by", w.By)
 		}
 	}
 }

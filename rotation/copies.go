@@ -106,27 +106,13 @@ func RemoveCopy(r *Ring, name string, now time.Time) (*Ring, error) {
 	return next, nil
 }
 
-// Acknowledge notes that a copy has the keys with these kids or, if none is
-// given, the key set as it stands: then there must be a next key. If that is
-// known already it returns r itself.
+// Acknowledge notes that a copy has the keys with these kids. If that is known
+// already it returns r itself.
 func Acknowledge(r *Ring, name string, now time.Time, kids ...string) (*Ring, error) {
-	if err := r.CheckCopy(name); err != nil {
-		return r, err
-	}
-	if err := r.CheckClock(now); err != nil {
+	if err := errors.Join(r.CheckCopy(name), r.CheckClock(now)); err != nil {
 		return r, err
 	}
 	next, now := r.begin(now)
-	if len(kids) == 0 {
-		if next.Standby(now) == nil {
-			return r, errors.New("there is no next key yet (hint: a server makes one as soon as the last one signs: try again)")
-		}
-		for i := range next.Keys {
-			if k := &next.Keys[i]; k.InKeySet() {
-				kids = append(kids, k.KeyID)
-			}
-		}
-	}
 	changed := false
 	for _, kid := range kids {
 		k := next.find(kid)

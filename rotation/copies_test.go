@@ -24,8 +24,22 @@ func addCopy(t *testing.T, r *rotation.Ring, name string, now time.Time) *rotati
 	return next
 }
 
+// keySet are the kids of the key set.
+func keySet(r *rotation.Ring) (kids []string) {
+	for i := range r.Keys {
+		if k := &r.Keys[i]; k.InKeySet() {
+			kids = append(kids, k.KeyID)
+		}
+	}
+	return kids
+}
+
+// acknowledge is for a copy that has the keys with these kids, all if none is given.
 func acknowledge(t *testing.T, r *rotation.Ring, name string, now time.Time, kids ...string) *rotation.Ring {
 	t.Helper()
+	if len(kids) == 0 {
+		kids = keySet(r)
+	}
 	next, err := rotation.Acknowledge(r, name, now, kids...)
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +165,6 @@ func TestCopyNames(t *testing.T) {
 func TestAcknowledge(t *testing.T) {
 	other := simKeys[0].PublicKey
 	r := advance(t, newRing(t, rotation.Policy{}), epoch)
-	handOver := r.Keys[1].SignFrom
 	r, err := rotation.ImportVerifying(r, other, true, epoch)
 	if err != nil {
 		t.Fatal(err)
@@ -178,14 +191,13 @@ func TestAcknowledge(t *testing.T) {
 			t.Errorf("%s: copies that lack it (-want +got):\n%s", name, diff)
 		}
 	}
-	if got, err := rotation.Acknowledge(all, "vault", epoch.Add(2*time.Hour)); got != all || err != nil {
+	if got, err := rotation.Acknowledge(all, "vault", epoch.Add(2*time.Hour), keySet(all)...); got != all || err != nil {
 		t.Errorf("a second time: %v", err)
 	}
 	revoked, _, err := rotation.Revoke(r, active, epoch, generateEC)
 	if err != nil {
 		t.Fatal(err)
 	}
-	alone := addCopy(t, advance(t, newRing(t, rotation.Policy{}), epoch), "google", handOver) // no next key
 	for name, tt := range map[string]struct {
 		ring *rotation.Ring
 		copy string
@@ -197,7 +209,6 @@ func TestAcknowledge(t *testing.T) {
 		"no such key":          {r, "google", []string{"nobody"}, "keys list"},
 		"revoked":              {revoked, "google", []string{active}, "take it out there"},
 		"not in the key set":   {r, "google", []string{other.KeyID()}, "no copy needs it"},
-		"no next key":          {alone, "google", nil, "try again"},
 		"one good and one not": {r, "google", []string{next, "nobody"}, "keys list"},
 	} {
 		now := latest(tt.ring.Updated, epoch)
@@ -338,7 +349,7 @@ func TestRotateAndRevokeWithCopies(t *testing.T) {
 	at := epoch.Add(100 * time.Hour)
 	var early *rotation.TooEarlyError
 	_, _, err := rotation.Rotate(r, at, false, generateEC)
-	if !errors.As(err, &early) || early.Server || !slices.Equal(early.Copies, []string{"google"}) || !strings.Contains(err.Error(), "keys acknowledge google`; --force") {
+	if !errors.As(err, &early) || early.Server || !slices.Equal(early.Copies, []string{"google"}) || !strings.Contains(err.Error(), "keys acknowledge google "+early.KeyID+"` on this store; --force") {
 		t.Errorf("before google has it: %v", err)
 	}
 	unpublished := addCopy(t, newRing(t, rotation.Policy{}), "google", epoch)
@@ -442,7 +453,9 @@ func TestRunTellsOfCopies(t *testing.T) {
 		if b.r.Failure() != "" || b.r.Failed() > 0 {
 			t.Errorf("waiting is a failure: %s", b.r.Failure())
 		}
-		change(func(r *rotation.Ring) (*rotation.Ring, error) { return rotation.Acknowledge(r, "google", time.Now()) })
+		change(func(r *rotation.Ring) (*rotation.Ring, error) {
+			return rotation.Acknowledge(r, "google", time.Now(), keySet(r)...)
+		})
 		time.Sleep(23 * time.Hour)
 		if got := b.signs(t); got != first {
 			t.Errorf("%s signs a day too early", got)

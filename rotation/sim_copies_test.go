@@ -38,11 +38,14 @@ func (w *world) removeCopy(name string, now time.Time) {
 // says so.
 func (w *world) acknowledge(name string, now time.Time, kids ...string) {
 	w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
-		next, err := rotation.Acknowledge(r, name, now, kids...)
+		brought := kids
+		if len(kids) == 0 {
+			brought = keySet(r)
+		}
+		next, err := rotation.Acknowledge(r, name, now, brought...)
 		if c := w.copies[name]; err == nil && c != nil {
 			for _, k := range next.Keys {
-				brought := len(kids) == 0 && k.InKeySet() || slices.Contains(kids, k.KeyID)
-				if brought && c.has[k.KeyID].IsZero() {
+				if slices.Contains(brought, k.KeyID) && c.has[k.KeyID].IsZero() {
 					c.has[k.KeyID] = w.now
 					w.count.brought++
 				}

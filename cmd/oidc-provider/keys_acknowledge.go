@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,13 +19,13 @@ func newKeysAcknowledgeCommand() *cobra.Command {
 	var store storeFlags
 	var from string
 	cmd := &cobra.Command{
-		Use:     "acknowledge COPY [KID]",
+		Use:     "acknowledge COPY {KID | --from FILE}",
 		Aliases: []string{"ack"},
-		Short:   "Say that a copy of the key set has the next key",
-		Long: `Say that a copy of the key set has the keys that are published now, the next one
-among them; with KID, that it has this one. The hand-over to the next key is planned
-once every copy has it, for publish-ahead later at the earliest. A key that has come
-since you brought the key set there is not meant: KID, or --from, makes sure of that.
+		Short:   "Say that a copy of the key set has a key",
+		Long: `Say that a copy of the key set has the key KID. If that is the next key, the copy
+has the key set as it was when the key came: the published keys that are no younger
+are acknowledged with it. Any other key is acknowledged alone. The hand-over to the
+next key is planned once every copy has it, for publish-ahead later at the earliest.
 
 With --from, look first: FILE, or - for standard input, is what the copy really
 holds, and everything of the key set that is in it is acknowledged, if the next key
@@ -35,8 +36,8 @@ that is planned waits again, and the command fails, as without the next key. It 
   vault read -format json auth/jwt/config
 
 No private key is needed for this: sealed ones stay closed.`,
-		Example: `  # The key set has been uploaded
-  oidc-provider keys acknowledge google-prod
+		Example: `  # The key set has been uploaded, and this was the next key in it
+  oidc-provider keys acknowledge google-prod JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE
 
   # Look at what is really there
   gcloud iam workload-identity-pools providers describe cluster-a --workload-identity-pool pool --location global --format json |
@@ -47,61 +48,100 @@ No private key is needed for this: sealed ones stay closed.`,
     curl --fail https://oidc.example.com/openid/v1/jwks | oidc-provider keys acknowledge bucket --from -`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, kids := args[0], args[1:]
-			var there *held
+			a := acknowledgement{name: args[0], kids: args[1:]}
 			if cmd.Flags().Changed("from") {
 				var err error
-				if there, err = readHeld(cmd, from); err != nil {
+				if a.there, err = readHeld(cmd, from); err != nil {
 					return err
 				}
 			}
-			var compared comparison
-			var news []string
-			var refused error
-			r, _, err := changeCopies(cmd, &store, func(r *rotation.Ring) (*rotation.Ring, error) {
-				if err := r.CheckCopy(name); err != nil {
-					return r, err
-				}
-				without, acknowledge, now := r, kids, time.Now()
-				if there != nil {
-					var err error
-					compared = there.compare(r, r.At(now))
-					if without, err = compared.unacknowledge(r, name, now); err != nil {
-						return r, err
-					}
-					if acknowledge, refused = compared.acknowledge(name, kids); refused != nil {
-						return without, nil // what is lost is written all the same
-					}
-				}
-				var next *rotation.Ring
-				next, refused = rotation.Acknowledge(without, name, now, acknowledge...)
-				news = acknowledged(next, r, name)
-				return next, nil
-			})
-			compared.warn(cmd, name) // also when it failed
+			a.command = fmt.Sprintf("%s keys acknowledge%s %s", program(), storeArguments(cmd.Flags()), a.name)
+			r, _, err := changeCopies(cmd, &store, a.change)
+			a.compared.warn(cmd, a.name) // also when it failed
 			if err != nil {
 				return err
 			}
-			compared.warnOfPlan(cmd, r, name)
-			if refused != nil {
-				return refused
-			}
-			out := cmd.OutOrStdout()
-			if len(news) > 0 {
-				fmt.Fprintf(out, "Copy %s has %s. The keys are\n", name, strings.Join(news, ", "))
-			} else {
-				fmt.Fprintf(out, "Copy %s has acknowledged that already. The keys are\n", name)
-			}
-			printKeys(out, r)
-			if compared.lostNext() {
-				return fmt.Errorf("copy %s does not have key %s, which is next (hint: bring the key set there, %s)", name, compared.next, compared.source)
-			}
-			return nil
+			return a.report(cmd, r)
 		},
 	}
 	store.add(cmd.Flags())
 	cmd.Flags().StringVar(&from, "from", "", "file with what the copy holds, or - for standard input: a key set, PEM, or JSON of gcloud or vault")
 	return cmd
+}
+
+// An acknowledgement is what a copy is said to have, or what is there.
+type acknowledgement struct {
+	name    string
+	kids    []string // that are asked for, none or one
+	there   *held    // nil: take their word for it
+	command string   // to which a kid is to be added
+
+	compared comparison // with the last ring
+	news     []string   // kids that were acknowledged now
+	refused  error      // why nothing was
+}
+
+var errNoNextKey = errors.New("there is no next key yet (hint: a server makes one as soon as the last one signs: try again)")
+
+func (a *acknowledgement) change(r *rotation.Ring) (next *rotation.Ring, err error) {
+	if err := r.CheckCopy(a.name); err != nil {
+		return r, err
+	}
+	without, kids, now := r, a.kids, time.Now()
+	if a.there != nil {
+		a.compared = a.there.compare(r, r.At(now))
+		if without, err = a.compared.unacknowledge(r, a.name, now); err != nil {
+			return r, err
+		}
+		if kids, a.refused = a.compared.acknowledge(a.name, a.kids); a.refused != nil {
+			return without, nil // what is lost is written all the same
+		}
+	} else if kids, err = a.said(r, r.At(now)); err != nil {
+		return r, err
+	}
+	next, a.refused = rotation.Acknowledge(without, a.name, now, kids...)
+	a.news = acknowledged(next, r, a.name)
+	return next, nil
+}
+
+// said are the kids that somebody vouches for: the one that is given and, since
+// it stood in the key set with them, those before the next key.
+func (a *acknowledgement) said(r *rotation.Ring, at time.Time) (kids []string, err error) {
+	next := r.Standby(at)
+	switch {
+	case len(a.kids) == 0 && next == nil:
+		return nil, errNoNextKey
+	case len(a.kids) == 0:
+		return nil, fmt.Errorf("say which key is there: a later one may be next by now (hint: `%s %s` if copy %s has that, which is next; or let --from look)", a.command, next.KeyID, a.name)
+	case next == nil || next.KeyID != a.kids[0]:
+		return a.kids, nil
+	}
+	for i := range r.Keys {
+		if k := &r.Keys[i]; k.InKeySet() && !k.PublishAt.After(next.PublishAt) {
+			kids = append(kids, k.KeyID)
+		}
+	}
+	return kids, nil
+}
+
+// report says what was made of r, with an error if a key is missing.
+func (a *acknowledgement) report(cmd *cobra.Command, r *rotation.Ring) error {
+	c := &a.compared
+	c.warnOfPlan(cmd, r, a.name)
+	if a.refused != nil {
+		return a.refused
+	}
+	out := cmd.OutOrStdout()
+	if len(a.news) > 0 {
+		fmt.Fprintf(out, "Copy %s has %s. The keys are\n", a.name, strings.Join(a.news, ", "))
+	} else {
+		fmt.Fprintf(out, "Copy %s has acknowledged that already. The keys are\n", a.name)
+	}
+	printKeys(out, r)
+	if c.lostNext() {
+		return fmt.Errorf("copy %s does not have key %s, which is next (hint: bring the key set there, %s)", a.name, c.next, c.source)
+	}
+	return nil
 }
 
 // acknowledged are the kids that copy name has acknowledged in r and not before.
@@ -270,7 +310,7 @@ func (c *comparison) acknowledge(name string, kids []string) ([]string, error) {
 		want = []string{c.next}
 	}
 	if c.next == "" && len(kids) == 0 {
-		return nil, nil // Acknowledge has the words for it
+		return nil, errNoNextKey
 	}
 	for _, kid := range want {
 		if slices.Contains(c.lacks, kid) {

@@ -134,12 +134,16 @@ ones refuse the ring.`,
 			warnOfPlan(cmd, r, args[0], signs)
 			fmt.Fprintf(out, "Named copy %s. It should have this key set:\n", args[0])
 			printKeys(out, r)
+			kid := "KID" // of the next key, once there is one
+			if standby := r.Standby(r.At(time.Now())); standby != nil {
+				kid = standby.KeyID
+			}
 			fmt.Fprintf(out, `
 Bring it there, and then say so:
 
   curl %s
-  %s keys acknowledge%s %s
-`, keySetURL(r), program(), storeArguments(cmd.Flags()), args[0])
+  %s keys acknowledge%s %s %s
+`, keySetURL(r), program(), storeArguments(cmd.Flags()), args[0], kid)
 			return nil
 		},
 	}

@@ -53,8 +53,8 @@ func warnOfForced(cmd *cobra.Command, r *rotation.Ring) {
 	if lacking := r.Lacking(active); len(lacking) > 0 {
 		warn(cmd, `key %s signs already, and %s not acknowledged it.
   Relying parties that go by what is there reject new tokens until the key is.
-  What to do: bring it there now, and then run %s keys acknowledge %s`,
-			active.KeyID, copiesHave(lacking), program(), lacking[0])
+  What to do: bring it there now, and then run %s keys acknowledge%s %s %s`,
+			active.KeyID, copiesHave(lacking), program(), storeArguments(cmd.Flags()), lacking[0], active.KeyID)
 	}
 	if !active.ConfirmedAt.IsZero() && !active.SignFrom.Before(active.ConfirmedAt.Add(time.Duration(active.PublishAhead))) {
 		return // it is published for long enough, and waited for copies

@@ -460,7 +460,11 @@ func nextHandOver(ring *rotation.Ring, at time.Time) (string, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		return "", fmt.Errorf("%s (hint: bring the key set there, and then run `%s keys acknowledge COPY`)", strings.Join(wrong, "; "), program())
+		kid := active.KeyID
+		if standby != nil {
+			kid = standby.KeyID
+		}
+		return "", fmt.Errorf("%s (hint: bring the key set there, and then run `%s keys acknowledge COPY %s` on this store)", strings.Join(wrong, "; "), program(), kid)
 	}
 	return said, nil
 }
