@@ -61,7 +61,7 @@ func (r *Rotator) logForeign(old, ring *Ring) {
 			r.cfg.Log.Warn("a key was revoked", "kid", k.KeyID)
 		case len(k.Acknowledged) > len(before.Acknowledged):
 			r.cfg.Log.Info("a key was acknowledged", "kid", k.KeyID, "copies", slices.Sorted(maps.Keys(k.Acknowledged)))
-		case len(k.Acknowledged) < len(before.Acknowledged) && len(ring.Copies) >= len(old.Copies):
+		case k.InKeySet() && len(k.Acknowledged) < len(before.Acknowledged) && len(ring.Copies) >= len(old.Copies):
 			r.cfg.Log.Warn("a copy has lost a key", "kid", k.KeyID, "copies", ring.Lacking(k))
 		}
 	}

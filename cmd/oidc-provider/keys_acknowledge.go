@@ -225,6 +225,7 @@ type comparison struct {
 	// "" if there is none.
 	has, lacks []string
 	next       string
+	rid        []string // revoked ones that are not there
 	phases     map[string]rotation.Phase
 	// strange is what is there and should not be, in words.
 	strange []string
@@ -246,14 +247,16 @@ func (h *held) compare(r *rotation.Ring, at time.Time) comparison {
 	for i := range r.Keys {
 		k := &r.Keys[i]
 		c.phases[k.KeyID] = k.Phase(at)
-		if !k.InKeySet() {
-			continue
-		}
-		if slices.ContainsFunc(h.keys, func(key jwks.PublicKey) bool {
+		there := slices.ContainsFunc(h.keys, func(key jwks.PublicKey) bool {
 			return key.KeyID() == k.KeyID && bytes.Equal(key.PKIX(), k.Public)
-		}) {
+		})
+		switch {
+		case !k.Published() && !there:
+			c.rid = append(c.rid, k.KeyID)
+		case !k.InKeySet():
+		case there:
 			c.has = append(c.has, k.KeyID)
-		} else {
+		default:
 			c.lacks = append(c.lacks, k.KeyID)
 		}
 	}
@@ -296,7 +299,7 @@ func (c *comparison) unacknowledge(r *rotation.Ring, name string, now time.Time)
 			}
 		}
 	}
-	next, c.signs, err = rotation.Unacknowledge(r, name, now, c.lost...)
+	next, c.signs, err = rotation.Unacknowledge(r, name, now, slices.Concat(c.lost, c.rid)...)
 	return next, err
 }
 

@@ -141,3 +141,33 @@ func FuzzHeld(f *testing.F) {
 		}
 	})
 }
+
+// Whoever names the next key has brought the key set with it, and nothing that
+// has come since.
+func TestAcknowledgeSaid(t *testing.T) {
+	r := copiedRing(t)
+	active, next := r.Keys[0].KeyID, r.Keys[1].KeyID
+	later, err := jwks.Generate(jose.ES256, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err = rotation.ImportVerifying(r, later.PublicKey, false, r.Updated.Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ given, want []string }{
+		"the next key":   {[]string{next}, []string{active, next}},
+		"the active key": {[]string{active}, []string{active}},
+		"a later key":    {[]string{later.KeyID()}, []string{later.KeyID()}},
+		"an unknown key": {[]string{"nobody"}, []string{"nobody"}}, // Acknowledge refuses it
+	} {
+		a := acknowledgement{name: "google", kids: tt.given}
+		if got, err := a.said(r, r.Updated); err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %v, %v, want %v", name, got, err, tt.want)
+		}
+	}
+	a := acknowledgement{name: "google", command: "acknowledge google"}
+	if _, err := a.said(r, r.Updated); err == nil || !strings.Contains(err.Error(), "`acknowledge google "+next+"`") {
+		t.Errorf("no key: got %v, want a hint that names the next one", err)
+	}
+}

@@ -25,6 +25,7 @@ a key set that was uploaded to Google Cloud, public keys in Vault, files in a
 bucket. Once it is named, no key signs before it is known to be there: a hand-over
 waits until 'keys acknowledge' says so, and for publish-ahead after that. The
 active key signs on meanwhile. 'keys rotate --force' and 'keys revoke' do not wait.
+A revoked key is shown until 'keys acknowledge --from' sees that it was taken out.
 
 No private key is needed for this: sealed ones stay closed.`,
 		Example: `  oidc-provider keys copies
@@ -54,7 +55,7 @@ type copyInfo struct {
 	Name  string    `json:"name"`
 	Since time.Time `json:"since"`
 	// Keys are those of the key set, with when the copy has acknowledged them,
-	// null if it has not.
+	// null if it has not, and revoked ones that it has acknowledged.
 	Keys []copiedKey `json:"keys"`
 }
 
@@ -70,7 +71,7 @@ func listCopies(r *rotation.Ring, at time.Time) []copyInfo {
 		info := copyInfo{Name: c.Name, Since: c.Since, Keys: []copiedKey{}}
 		for i := range r.Keys {
 			k := &r.Keys[i]
-			if !k.InKeySet() {
+			if !k.InKeySet() && (k.Published() || k.Acknowledged[c.Name].IsZero()) {
 				continue
 			}
 			key := copiedKey{KeyID: k.KeyID, Phase: k.Phase(at)}
@@ -97,10 +98,22 @@ func printCopyTable(cmd *cobra.Command, copies []copyInfo) error {
 			if k.AcknowledgedAt != nil {
 				acknowledged = formatTime(*k.AcknowledgedAt)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, k.KeyID, k.Phase, acknowledged)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\n", c.Name, k.KeyID, k.Phase, acknowledged, meaning(k))
 		}
 	}
 	return w.Flush()
+}
+
+// meaning is the last cell of a key that a copy should have and may lack, or the
+// other way round.
+func meaning(k copiedKey) string {
+	switch has := k.AcknowledgedAt != nil; {
+	case has && k.Phase == rotation.Revoked:
+		return "\tmay be there: take it out"
+	case !has && k.Phase != rotation.Next:
+		return "\tmay be missing: its tokens are rejected there"
+	}
+	return ""
 }
 
 func newKeysCopiesAddCommand() *cobra.Command {
