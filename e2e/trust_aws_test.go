@@ -157,7 +157,7 @@ func TestTrustAWS(t *testing.T) {
 		t.Fatal(err)
 	}
 	cloud.wantProvider(awsProvider{publicHost, []string{odd, "sts.amazonaws.com"}, []string{lab.ca.thumbprint(t)}})
-	cloud.wantTrust(cloud.role(namespace+"-"+serviceAccount), odd)
+	cloud.wantTrust(cloud.role(namespace+"_"+serviceAccount), odd)
 	cloud.wantTrust(cloud.role("till"), "sts.amazonaws.com")
 
 	// An account that is new to us has that audience from the beginning.

@@ -88,6 +88,19 @@ func TestTrustVault(t *testing.T) {
 	wantFailure(t, "a mount of another issuer", err, "auth/clusters/copy is set up for something else")
 	testVaultLogin(t, v, c, f, "clusters/copy", token)
 
+	// So does a role of another ServiceAccount.
+	_, err = lab.bash(strings.ReplaceAll(script(), subject, subject+"-other"), v.env...)
+	wantFailure(t, "a role of another ServiceAccount", err, "There is a role "+namespace+"_"+serviceAccount+" already")
+	testVaultLogin(t, v, c, f, "jwt", token)
+
+	// So does a mount of another kind, and a Vault that does not say what it has.
+	_, err = lab.bash(script("--path", "token"), v.env...)
+	wantFailure(t, "a mount of another kind", err, "auth/token is of the type token")
+	_, err = lab.bash(script(), append(v.env, "VAULT_TOKEN=nobody")...)
+	if err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("with no rights: %v, want a word of permission denied", err)
+	}
+
 	testVaultRotation(t, v, p, c, func() string { return script("--keys", "copy", "--path", "clusters/copy") })
 	p.stop()
 }
@@ -102,7 +115,7 @@ func testVaultRotation(t *testing.T, v *vault, p *provider, c *cluster, script f
 		return c.mustToken(t, "vault")
 	}
 	login := func(mount, token string) error {
-		_, err := v.login(mount, namespace+"-"+serviceAccount, token)
+		_, err := v.login(mount, namespace+"_"+serviceAccount, token)
 		return err
 	}
 	token := rotate()
@@ -132,7 +145,7 @@ func testVaultRotation(t *testing.T, v *vault, p *provider, c *cluster, script f
 // one thing.
 func testVaultLogin(t *testing.T, v *vault, c *cluster, f forger, mount, token string) {
 	t.Helper()
-	const role = namespace + "-" + serviceAccount
+	const role = namespace + "_" + serviceAccount
 	for what, token := range map[string]string{"a Pod's token": token, "the same by our hand": f.change(t, token, nil)} {
 		got, err := v.login(mount, role, token)
 		if err != nil {

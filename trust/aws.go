@@ -15,7 +15,7 @@ import (
 // ServiceAccount may assume.
 type AWS struct {
 	Facts
-	RoleName string   // default NAMESPACE-SERVICEACCOUNT
+	RoleName string   // default NAMESPACE_SERVICEACCOUNT
 	Account  string   // 12 digits; the commands take the one that they are run in
 	Region   string   // of the Pod's requests
 	Policies []string // ARNs of policies to attach to the role

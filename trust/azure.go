@@ -35,11 +35,11 @@ func (a *Azure) Target() Target {
 
 func (a *Azure) fill(format string) error {
 	if a.Identity == "" && a.Application == "" {
-		a.Identity = shorten(slug(a.account(), "-"), 128)
+		a.Identity = shorten(a.name(), 128)
 	}
 	if a.Credential == "" {
 		// A credential is for one issuer, so its name says which.
-		a.Credential = shorten(slug(a.account()+"-"+a.host(), "-"), 120)
+		a.Credential = shorten(a.name()+"_"+slug(a.host(), "-"), 120)
 	}
 	if a.ClientID == "" {
 		a.ClientID = a.Application
@@ -61,6 +61,9 @@ func (a *Azure) fill(format string) error {
 		match("application", a.Application, azureID, id),
 		match("client-id", a.ClientID, azureID, id), match("tenant-id", a.TenantID, azureID, id))
 }
+
+// name is the ServiceAccount without the dots that Entra ID does not take.
+func (a *Azure) name() string { return strings.ReplaceAll(a.account(), ".", "_") }
 
 // Parameters are the credential as `az ad app federated-credential` takes it.
 func (a *Azure) Parameters() any {

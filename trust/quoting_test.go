@@ -178,7 +178,7 @@ func scriptValues(t *testing.T, text string) (values []string) {
 aws() { code=0; case $* in *caller*) echo arn:aws:iam::123456789012:user/a;; *get-*) code=1;; esac; note "$@"; }
 gcloud() { code=0; case $* in *projects*describe*) echo 123456789012;; *describe*) code=1;; esac; note "${@#--issuer-uri=}"; }
 az() { code=0; case $* in *show*) code=1;; esac; note "$@"; }
-vault() { code=0; case $* in *read*) code=1;; esac; note "$@"; }
+vault() { code=0; case $* in *read*) code=1; echo "No value found";; esac; note "$@"; }
 `
 	cmd := exec.Command("bash", "-c", tools+text)
 	cmd.Dir = dir

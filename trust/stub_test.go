@@ -21,7 +21,8 @@ type call struct {
 }
 
 // An answer is what a tool says to calls that have Has in them; without one, it
-// fails if it was asked for something, and is silent otherwise.
+// fails if it was asked for something, and is silent otherwise. What begins with
+// an exclamation mark is said by a tool that fails.
 type answer struct{ Has, Say string }
 
 // stub notes how it was called, each word with a NUL behind it, and answers.
@@ -31,10 +32,14 @@ case $line in *" -") stdin=$(cat) ;; esac
 for arg; do case $arg in --jwk-json-path=*) keys=$(cat "${arg#*=}") ;; esac; done
 printf '%s\0' $# "${0##*/}" "$@" "$stdin" "$keys" >>"$CALLS"
 while IFS='|' read -r has say; do
-  if [[ $has && $line == *"$has"* ]]; then echo "$say"; exit 0; fi
+  if [[ $has && $line == *"$has"* ]]; then
+    if [[ $say == '!'* ]]; then echo "${say#!}" >&2; exit 2; fi
+    echo "$say"
+    exit 0
+  fi
 done <<<"$ANSWERS"
 if [[ $line =~ \ (get-[a-z-]+|describe|show|read)\  ]]; then
-  echo "there is no such thing" >&2
+  echo "No value found at ${*: -1}" >&2
   exit 1
 fi
 `
@@ -68,8 +73,8 @@ func worlds(s trust.Setup) map[string][]answer {
 		who = []answer{{"--query clientId", "11111111-2222-3333-4444-555555555555"}, {"enantId", "99999999-2222-3333-4444-555555555555"}}
 		ours = []answer{{"identity show", "{}"}, {"federated-credential show", "{}"}}
 	case *trust.Vault:
-		ours = []answer{{"-field=bound_issuer", s.Issuer.String()}, {"sys/auth/", "{}"}}
-		theirs = []answer{{"-field=bound_issuer", ""}, {"sys/auth/", "{}"}}
+		ours = []answer{{"auth list", s.Path + "/ jwt auth_jwt_1 n/a"}, {"-field=bound_issuer", s.Issuer.String()}, {"-field=bound_subject", s.Subject()}}
+		theirs = []answer{{"auth list", s.Path + "/ jwt auth_jwt_1 n/a"}, {"-field=bound_issuer", ""}}
 	}
 	all := map[string][]answer{"first": who, "again": append(who[:len(who):len(who)], ours...)}
 	if theirs != nil {

@@ -148,5 +148,6 @@ func (f *Facts) Algorithms() []string {
 	return slices.Compact(algorithms)
 }
 
-// account is a name for the ServiceAccount where a relying party wants one.
-func (f *Facts) account() string { return f.Namespace + "-" + f.ServiceAccount }
+// account is a name for the ServiceAccount where a relying party wants one. No
+// name of Kubernetes has an underscore, so no two have the same.
+func (f *Facts) account() string { return f.Namespace + "_" + f.ServiceAccount }

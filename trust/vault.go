@@ -12,9 +12,9 @@ import (
 type Vault struct {
 	Facts
 	Path     string        // of the mount below auth/; default jwt
-	RoleName string        // default NAMESPACE-SERVICEACCOUNT
+	RoleName string        // default NAMESPACE_SERVICEACCOUNT
 	Policies []string      // of the tokens that Vault gives, beside its policy default
-	TTL      time.Duration // of those tokens; default an hour
+	TTL      time.Duration // of those tokens, however often renewed; default an hour
 	KeysFrom string        // discovery (the default), jwks or copy
 	Address  string        // of Vault, for the Pod
 }
@@ -114,7 +114,11 @@ func (v *Vault) Role() any {
 		UserClaim      string   `json:"user_claim"`
 		BoundAudiences []string `json:"bound_audiences"`
 		BoundSubject   string   `json:"bound_subject"`
-		TokenPolicies  []string `json:"token_policies,omitempty"`
+		TokenPolicies  []string `json:"token_policies"`
 		TokenTTL       int      `json:"token_ttl"`
-	}{"jwt", "sub", []string{v.Audience}, v.Subject(), v.Policies, v.Seconds()}
+		TokenMaxTTL    int      `json:"token_max_ttl"`
+	}{"jwt", "sub", []string{v.Audience}, v.Subject(), v.TokenPolicies(), v.Seconds(), v.Seconds()}
 }
+
+// TokenPolicies are never null, which would leave a role those that it has.
+func (v *Vault) TokenPolicies() []string { return append([]string{}, v.Policies...) }

@@ -35,7 +35,7 @@ now: those of a private CA must be renewed there when the CA changes.`,
   oidc-provider trust aws --issuer https://oidc.example.com -n backup --service-account uploader --format terraform >trust.tf
   oidc-provider trust aws --issuer https://oidc.example.com -n backup --service-account uploader --format pod --account 123456789012`,
 	}, func(f *pflag.FlagSet) {
-		f.StringVar(&a.RoleName, "role-name", "", "name of the role (default NAMESPACE-SERVICEACCOUNT)")
+		f.StringVar(&a.RoleName, "role-name", "", "name of the role (default NAMESPACE_SERVICEACCOUNT)")
 		f.StringVar(&a.Account, "account", "", "AWS account, 12 digits: the commands refuse to run in another, and a Pod needs it")
 		f.StringVar(&a.Region, "region", "", "region for the Pod; also tells the China and GovCloud partitions")
 		f.StringArrayVar(&a.Policies, "policy-arn", nil, "policy to attach to the role; may be given several times")
@@ -96,7 +96,7 @@ Terraform, and a Pod that logs in. The managed identity is made if it is missing
     --client-id 11111111-2222-3333-4444-555555555555 --tenant-id 99999999-2222-3333-4444-555555555555`,
 	}, func(f *pflag.FlagSet) {
 		f.StringVar(&a.ResourceGroup, "resource-group", "", "resource group of the managed identity")
-		f.StringVar(&a.Identity, "identity", "", "managed identity (default NAMESPACE-SERVICEACCOUNT)")
+		f.StringVar(&a.Identity, "identity", "", "managed identity (default NAMESPACE_SERVICEACCOUNT)")
 		f.StringVar(&a.Application, "application", "", "client ID of an application, instead of a managed identity")
 		f.StringVar(&a.Credential, "credential", "", "name of the federated credential (default from the ServiceAccount and the issuer)")
 		f.StringVar(&a.ClientID, "client-id", "", "client ID of the identity, for a Pod")
@@ -121,7 +121,7 @@ cannot reach the issuer. New keys must be copied before they sign.`,
   oidc-provider trust vault --issuer https://oidc.example.com --format pod --address https://vault.example.com:8200`,
 	}, func(f *pflag.FlagSet) {
 		f.StringVar(&v.Path, "path", "jwt", "where the auth method is mounted, below auth/")
-		f.StringVar(&v.RoleName, "role-name", "", "name of the role (default NAMESPACE-SERVICEACCOUNT)")
+		f.StringVar(&v.RoleName, "role-name", "", "name of the role (default NAMESPACE_SERVICEACCOUNT)")
 		f.StringArrayVar(&v.Policies, "policy", nil, "policy of Vault's tokens; may be given several times")
 		f.DurationVar(&v.TTL, "ttl", 0, "how long Vault's tokens live (default 1h)")
 		f.StringVar(&v.KeysFrom, "keys", trust.KeysDiscovery, "where Vault has the keys from: discovery, jwks or copy")
