@@ -13,6 +13,9 @@ import (
 func TestLeavesAlone(t *testing.T) {
 	public := facts(t, "https://oidc.example.com")
 	vault := func(more ...answer) []answer { return append(more, answer{"auth list", "jwt/ jwt auth_jwt_1 n/a"}) }
+	google := func(more ...answer) []answer {
+		return append(more, answer{"config get-value", "shop-prod"}, answer{"projects describe", "123456789012"}, answer{"pools describe", "{}"})
+	}
 	ours := answer{"-field=bound_issuer", "https://oidc.example.com"}
 	for what, c := range map[string]struct {
 		setup   trust.Setup
@@ -25,6 +28,18 @@ func TestLeavesAlone(t *testing.T) {
 		"a role that cannot be read":   {&trust.Vault{Facts: public}, vault(ours, answer{"jwt/role", "!permission denied"}), "permission denied"},
 		"a role of another subject":    {&trust.Vault{Facts: public}, vault(ours, answer{"jwt/role", "system:serviceaccount:shop:other"}), "There is a role shop_till already"},
 		"a role without a subject":     {&trust.Vault{Facts: public}, vault(ours, answer{"jwt/role", ""}), "There is a role shop_till already"},
+
+		"a pool that cannot be seen": {&trust.GCP{Facts: public}, google(answer{"providers list", "!forbidden"}), "forbidden"},
+		"a pool with an AWS account": {&trust.GCP{Facts: public}, google(answer{"providers list", "amazon"}), "The provider amazon of the pool"},
+		"a provider with a copy": {&trust.GCP{Facts: public},
+			google(answer{"value(oidc.jwksJson)", "{}"}, answer{"providers list", "kubernetes\thttps://oidc.example.com"}), "holds a copy of the keys"},
+		"an Azure that fails": {&trust.Azure{Facts: public, ResourceGroup: "shop"}, []answer{{"identity list", "!please log in"}}, "log in"},
+		"an identity that has our name": {&trust.Azure{Facts: public, ResourceGroup: "shop"}, []answer{{"identity list", "shop_till"}},
+			"There is an identity shop_till already"},
+		"a credential that cannot be seen": {&trust.Azure{Facts: public, ResourceGroup: "shop", Identity: "till"},
+			[]answer{{"federated-credential list", "!forbidden"}, {"identity list", "till"}}, "forbidden"},
+		"a credential of another subject": {&trust.Azure{Facts: public, Application: "11111111-2222-3333-4444-555555555555"},
+			[]answer{{"federated-credential list", "https://oidc.example.com\tsystem:serviceaccount:shop:other"}}, "There is a credential"},
 	} {
 		calls, output, err := run(t, render(t, c.setup, "cli"), c.answers)
 		if err == nil || !strings.Contains(output, c.want) {

@@ -13,6 +13,7 @@ type Azure struct {
 	// Identity, of ResourceGroup, is a user-assigned managed identity, by
 	// default one that is called as the ServiceAccount.
 	ResourceGroup, Identity string
+	usual                   bool // Identity is that default
 	// Application, instead of the two, is the client ID of an application.
 	Application string
 	// Credential is the name of the federated credential.
@@ -35,7 +36,7 @@ func (a *Azure) Target() Target {
 
 func (a *Azure) fill(format string) error {
 	if a.Identity == "" && a.Application == "" {
-		a.Identity = shorten(a.name(), 128)
+		a.Identity, a.usual = shorten(a.name(), 128), true
 	}
 	if a.Credential == "" {
 		// A credential is for one issuer, so its name says which.
@@ -64,6 +65,10 @@ func (a *Azure) fill(format string) error {
 
 // name is the ServiceAccount without the dots that Entra ID does not take.
 func (a *Azure) name() string { return strings.ReplaceAll(a.account(), ".", "_") }
+
+// Named reports whether somebody has named the identity. If not, one that is
+// there already without our credential is somebody else's.
+func (a *Azure) Named() bool { return !a.usual }
 
 // Parameters are the credential as `az ad app federated-credential` takes it.
 func (a *Azure) Parameters() any {

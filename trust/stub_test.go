@@ -67,11 +67,12 @@ func worlds(s trust.Setup) map[string][]answer {
 		theirs = []answer{{"--query Role.Description", "None"}, {"get-role", "{}"}}
 	case *trust.GCP:
 		who = []answer{{"config get-value project", "shop-prod"}, {"projects describe", "123456789012"}}
-		ours = []answer{{"value(oidc.jwksJson)", ""}, {"providers describe", s.Issuer.String()}, {"pools describe", "{}"}}
-		theirs = []answer{{"providers describe", "https://other.example.com"}, {"pools describe", "{}"}}
+		ours = []answer{{"value(oidc.jwksJson)", ""}, {"providers list", s.Provider + "\t" + s.Issuer.String()}, {"pools describe", "{}"}}
+		theirs = []answer{{"providers list", "theirs\thttps://other.example.com"}, {"pools describe", "{}"}}
 	case *trust.Azure:
 		who = []answer{{"--query clientId", "11111111-2222-3333-4444-555555555555"}, {"enantId", "99999999-2222-3333-4444-555555555555"}}
-		ours = []answer{{"identity show", "{}"}, {"federated-credential show", "{}"}}
+		ours = []answer{{"identity list", s.Identity}, {"federated-credential list", s.Issuer.String() + "\t" + s.Subject()}}
+		theirs = []answer{{"identity list", s.Identity}, {"federated-credential list", "https://other.example.com\t" + s.Subject()}}
 	case *trust.Vault:
 		ours = []answer{{"auth list", s.Path + "/ jwt auth_jwt_1 n/a"}, {"-field=bound_issuer", s.Issuer.String()}, {"-field=bound_subject", s.Subject()}}
 		theirs = []answer{{"auth list", s.Path + "/ jwt auth_jwt_1 n/a"}, {"-field=bound_issuer", ""}}

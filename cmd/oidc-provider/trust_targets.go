@@ -96,7 +96,7 @@ Terraform, and a Pod that logs in. The managed identity is made if it is missing
     --client-id 11111111-2222-3333-4444-555555555555 --tenant-id 99999999-2222-3333-4444-555555555555`,
 	}, func(f *pflag.FlagSet) {
 		f.StringVar(&a.ResourceGroup, "resource-group", "", "resource group of the managed identity")
-		f.StringVar(&a.Identity, "identity", "", "managed identity (default NAMESPACE_SERVICEACCOUNT)")
+		f.StringVar(&a.Identity, "identity", "", "managed identity, also one that is there already (default NAMESPACE_SERVICEACCOUNT, a new one)")
 		f.StringVar(&a.Application, "application", "", "client ID of an application, instead of a managed identity")
 		f.StringVar(&a.Credential, "credential", "", "name of the federated credential (default from the ServiceAccount and the issuer)")
 		f.StringVar(&a.ClientID, "client-id", "", "client ID of the identity, for a Pod")
