@@ -98,7 +98,11 @@ func (g *GCP) fill(format string) error {
 }
 
 func (g *GCP) ready(format string) error {
-	if g.Copied() && format != "pod" && len(g.usable()) == 0 {
+	switch {
+	case !g.Copied() || format == "pod":
+	case len(g.Keys) == 0:
+		return errors.New("--keys copy: no key of the issuer is known")
+	case len(g.usable()) == 0:
 		return errors.New("there is no key to copy: Google Cloud takes RS256 and ES256 only")
 	}
 	return nil

@@ -131,7 +131,7 @@ func TestRefusesUnseen(t *testing.T) {
 	onlyES512 := unseen
 	onlyES512.Keys = testKeys(t, "ec-secp521r1-public.pem")
 	for want, s := range map[string]trust.Setup{
-		"no key to copy":        &trust.GCP{Facts: unseen, KeysFrom: trust.KeysCopy},
+		"copy: no key of":       &trust.GCP{Facts: unseen, KeysFrom: trust.KeysCopy},
 		"RS256 and ES256 only":  &trust.GCP{Facts: onlyES512, KeysFrom: trust.KeysCopy},
 		"no key of the issuer":  &trust.Vault{Facts: unseen, KeysFrom: trust.KeysCopy},
 		"jwks_uri of the issue": &trust.Vault{Facts: unseen, KeysFrom: trust.KeysJWKS},

@@ -45,6 +45,9 @@ type trustCommand struct {
 	// results matter; nil stands for all.
 	parties func() []string
 	matters func(check.Result) bool
+	// elsewhere, if there is one, reports whether the relying party does not ask
+	// at the issuer, which then need not be reached from here either.
+	elsewhere func() bool
 	// seen, if there is one, takes more from what was seen than all do.
 	seen func(*cobra.Command, *check.Observation) error
 }
@@ -111,7 +114,7 @@ func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
 	switch {
 	case report == nil:
 		return err
-	case err != nil && !t.force:
+	case err != nil && !t.force && (t.elsewhere == nil || !t.elsewhere()):
 		return fmt.Errorf("%w (hint: --connect-to names another address to ask, --force prints what needs no answer)", err)
 	case err != nil:
 		warn(cmd, "%v", err)
@@ -120,11 +123,23 @@ func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
 			return fmt.Errorf("nothing is printed: %s would not trust %s as it is (hint: --force prints it all the same)", t.setup.Target().Name, t.issuer)
 		}
 	}
+	if !verified(report) {
+		// It stands in no set-up, not even with --force: it would be trusted for good.
+		warn(cmd, "the keys, the jwks_uri and the certificates that were seen may be anybody's, and are not used (hint: --ca-file FILE if the CA is your own)")
+		return nil
+	}
 	t.facts.JWKSURI, t.facts.Keys = report.Seen.KeySet.URL, report.Seen.Keys()
 	if t.seen != nil {
 		return t.seen(cmd, report.Seen)
 	}
 	return nil
+}
+
+// verified reports whether no certificate was a stranger's.
+func verified(report *check.Report) bool {
+	return !slices.ContainsFunc(report.Results, func(r check.Result) bool {
+		return r.Status == check.Fail && strings.HasSuffix(r.Check, "/certificate")
+	})
 }
 
 // tell prints warnings and failures, and counts these.

@@ -132,6 +132,7 @@ cannot reach the issuer. New keys must be copied before they sign.`,
 func newTrustKubernetesCommand() *cobra.Command {
 	k := new(trust.Kubernetes)
 	t := newTrust(k, &k.Facts, "kubernetes")
+	t.elsewhere = func() bool { return k.DiscoveryURL != "" }
 	var caFile string
 	cmd := t.command(&cobra.Command{
 		Short: "Print an AuthenticationConfiguration for another cluster",
