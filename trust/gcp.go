@@ -165,6 +165,19 @@ func (g *GCP) usable() []jwks.PublicKey {
 // takes.
 func (g *GCP) KeySet() (json.RawMessage, error) { return jwks.Marshal(g.usable()) }
 
+// KIDs name the keys of the key set.
+func (g *GCP) KIDs() []string { return kids(g.usable()) }
+
+// ShowCopy is the command that shows what Google holds.
+func (g *GCP) ShowCopy() string {
+	project := ""
+	if g.Project != "" {
+		project = " --project=" + g.Project
+	}
+	return "gcloud iam workload-identity-pools providers describe " + g.Provider + project +
+		" --location=global --workload-identity-pool=" + g.Pool + " --format=json"
+}
+
 // KeyList is the keys of the key set.
 func (g *GCP) KeyList() (json.RawMessage, error) {
 	data, err := g.KeySet()

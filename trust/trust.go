@@ -138,6 +138,17 @@ func (f *Facts) PEMKeys() []string {
 	return keys
 }
 
+// KIDs name the keys.
+func (f *Facts) KIDs() []string { return kids(f.Keys) }
+
+func kids(keys []jwks.PublicKey) []string {
+	var all []string
+	for _, k := range keys {
+		all = append(all, k.KeyID())
+	}
+	return all
+}
+
 // Algorithms are those of the keys.
 func (f *Facts) Algorithms() []string {
 	var algorithms []string

@@ -80,6 +80,9 @@ func (v *Vault) Copied() bool { return v.KeysFrom == KeysCopy }
 // Copy is the name of that copy.
 func (v *Vault) Copy() string { return shorten("vault-"+slug(v.Path, "-"), 63) }
 
+// ShowCopy is the command that shows what Vault holds.
+func (v *Vault) ShowCopy() string { return "vault read -format=json auth/" + v.Path + "/config" }
+
 // RoleLabel is what the role is called in Terraform.
 func (v *Vault) RoleLabel() string { return slug(v.RoleName, "_") }
 
