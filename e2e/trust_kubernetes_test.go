@@ -217,12 +217,16 @@ func testForeignTokens(t *testing.T, a, b *cluster, f forger, token string) {
 	}
 	stranger := newStranger(t, mustHeader(t, token).KeyID)
 	for what, refused := range map[string]struct{ token, reason string }{
-		"another audience":     {a.mustToken(t, audience), "expected audience"},
-		"an expired token":     {f.change(t, token, expired()), "token is expired"},
-		"an unknown issuer":    {f.change(t, token, map[string]any{"iss": "https://unknown.example.test"}), `err="invalid bearer token"`},
-		"a stranger's key":     {stranger.change(t, token, nil), "failed to verify signature"},
-		"a long life":          {f.change(t, token, map[string]any{"exp": time.Now().Add(12 * time.Minute).Unix()}), "lives longer than 660 seconds"},
-		"another subject":      {f.change(t, token, map[string]any{"sub": "system:serviceaccount:kube-system:admin"}), "not a ServiceAccount's"},
+		"another audience":  {a.mustToken(t, audience), "expected audience"},
+		"an expired token":  {f.change(t, token, expired()), "token is expired"},
+		"an unknown issuer": {f.change(t, token, map[string]any{"iss": "https://unknown.example.test"}), `err="invalid bearer token"`},
+		"a stranger's key":  {stranger.change(t, token, nil), "failed to verify signature"},
+		"a long life":       {f.change(t, token, map[string]any{"exp": time.Now().Add(12 * time.Minute).Unix()}), "lives longer than 660 seconds"},
+		"another subject":   {f.change(t, token, map[string]any{"sub": "system:serviceaccount:kube-system:admin"}), "not a ServiceAccount's"},
+		"another account": {f.change(t, token, map[string]any{
+			"sub":           "system:serviceaccount:" + namespace + ":other",
+			"kubernetes.io": map[string]any{"namespace": namespace, "serviceaccount": map[string]any{"name": "other", "uid": "other"}},
+		}), "another ServiceAccount's"},
 		"a subject of no kind": {f.change(t, token, map[string]any{"sub": "system:masters"}), "not a ServiceAccount's"},
 	} {
 		from := len(b.server.output())

@@ -135,6 +135,11 @@ func examineConfiguration(t testing.TB, text string) (issuer string) {
 	if prefix := j.ClaimMappings.Username.Prefix; prefix == nil || *prefix == "" || strings.HasPrefix(*prefix, "system:") {
 		t.Errorf("prefix %v", prefix)
 	}
+	for _, r := range j.ClaimValidationRules {
+		if r.Expression == "" || r.Message == "" {
+			t.Errorf("rule %+v", r)
+		}
+	}
 	if len(j.Issuer.Audiences) != 1 || j.Issuer.Audiences[0] == "" || j.ClaimMappings.Username.Claim != "sub" {
 		t.Errorf("it is %+v", j)
 	}

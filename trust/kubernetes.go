@@ -14,6 +14,9 @@ import (
 // ServiceAccounts in as users with a prefix, who may do what RBAC gives them.
 type Kubernetes struct {
 	Facts
+	// Only says that nobody but the ServiceAccount is let in. Otherwise each one
+	// of the issuer is.
+	Only bool
 	// Prefix begins the names of these users; default the issuer and a #.
 	Prefix string
 	// DiscoveryURL is where that API server reaches the issuer's configuration,
@@ -74,6 +77,9 @@ func (k *Kubernetes) checkDiscoveryURL() error {
 
 // User is who the ServiceAccount is in that cluster.
 func (k *Kubernetes) User() string { return k.Prefix + k.Subject() }
+
+// SubjectRule is for the ServiceAccount alone. Its names have no quotation marks.
+func (k *Kubernetes) SubjectRule() string { return "claims.sub == '" + k.Subject() + "'" }
 
 // LifetimeRule bounds the life of tokens.
 func (k *Kubernetes) LifetimeRule() string {

@@ -67,7 +67,7 @@ func wanted(t testing.TB) map[string]struct {
 		"vault-copy":    {&trust.Vault{Facts: public, KeysFrom: trust.KeysCopy, Path: "clusters/a"}, setUp},
 		"kubernetes":    {&trust.Kubernetes{Facts: withAudience(public, "cluster-b"), Server: "https://api.example.com:6443"}, []string{"yaml", "pod"}},
 		"kubernetes-private": {&trust.Kubernetes{
-			Facts: withAudience(private, "https://b.example.com"), Prefix: "cluster-a:", MaxTokenLifetime: time.Hour,
+			Facts: withAudience(private, "https://b.example.com"), Only: true, Prefix: "cluster-a:", MaxTokenLifetime: time.Hour,
 			DiscoveryURL: "https://oidc.internal.example.com/clusters/a/.well-known/openid-configuration",
 			Server:       "https://api.example.com:6443", ServerCA: testCA(t),
 		}, []string{"yaml", "pod"}},

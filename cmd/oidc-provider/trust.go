@@ -95,6 +95,7 @@ func (t *trustCommand) run(cmd *cobra.Command) error {
 	if err := trust.Validate(t.setup, t.format); err != nil {
 		return err
 	}
+	t.warnWide(cmd)
 	options.Parties = t.parties()
 	if err := t.look(cmd, options); err != nil {
 		return err
@@ -105,6 +106,17 @@ func (t *trustCommand) run(cmd *cobra.Command) error {
 	}
 	_, err = cmd.OutOrStdout().Write(text)
 	return err
+}
+
+// warnWide is for those who have not said whom to let in.
+func (t *trustCommand) warnWide(cmd *cobra.Command) {
+	switch k, kubernetes := t.setup.(*trust.Kubernetes); {
+	case cmd.Flags().Changed("service-account"):
+	case kubernetes && !k.Only && t.format != "pod":
+		warn(cmd, "every ServiceAccount of %s is let in (hint: --service-account NAME lets in one alone)", t.issuer)
+	default:
+		warn(cmd, "the ServiceAccount %s of the namespace %s is that of every Pod there without one of its own (hint: --service-account NAME)", t.facts.ServiceAccount, t.facts.Namespace)
+	}
 }
 
 // look asks the issuer, says on stderr what is wrong with it, and learns what

@@ -137,10 +137,11 @@ func newTrustKubernetesCommand() *cobra.Command {
 	cmd := t.command(&cobra.Command{
 		Short: "Print an AuthenticationConfiguration for another cluster",
 		Long: `Print the AuthenticationConfiguration with which the API server of another cluster
-lets the ServiceAccounts of this issuer in, as users with a prefix that makes them
-nobody's in that cluster, and a Pod that asks it who it is. What they may do there
-is for RBAC: a comment says how.`,
-		Example: `  oidc-provider trust kubernetes --issuer https://oidc.example.com --audience cluster-b >authentication.yaml
+lets the ServiceAccounts of this issuer in, or with --service-account that one
+alone, and a Pod that asks it who it is. They are users with a prefix that makes
+them nobody's in that cluster. They have what the group system:authenticated is
+given there; more is for RBAC: a comment says how.`,
+		Example: `  oidc-provider trust kubernetes --issuer https://oidc.example.com --audience cluster-b -n backup --service-account uploader >authentication.yaml
   oidc-provider trust kubernetes --issuer https://oidc.example.com --audience cluster-b -n backup --service-account uploader \
     --format pod --server https://b.example.com:6443 --server-ca-file b.crt | kubectl apply -f -`,
 	}, func(f *pflag.FlagSet) {
@@ -158,6 +159,7 @@ is for RBAC: a comment says how.`,
 				return fmt.Errorf("--server-ca-file: %w", err)
 			}
 		}
+		k.Only = cmd.Flags().Changed("service-account")
 		return run(cmd, args)
 	}
 	return cmd
