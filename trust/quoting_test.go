@@ -129,7 +129,7 @@ func attack(t *testing.T, h hostile) (printed bool) {
 		&trust.AWS{Facts: f, Account: "123456789012"}, &trust.GCP{Facts: f, KeysFrom: trust.KeysCopy, ProjectNumber: "123456789012"},
 		&trust.Azure{Facts: f, ResourceGroup: "a(b)", ClientID: "11111111-2222-3333-4444-555555555555", TenantID: "11111111-2222-3333-4444-555555555555"},
 		&trust.Azure{Facts: f, Application: "11111111-2222-3333-4444-555555555555"},
-		&trust.Vault{Facts: f, Address: "https://vault.test"}, &trust.Vault{Facts: f, KeysFrom: trust.KeysJWKS},
+		&trust.Vault{Facts: f, Address: "https://vault.test"}, &trust.Vault{Facts: f, KeysFrom: trust.KeysJWKS}, &trust.Vault{Facts: f, KeysFrom: trust.KeysCopy},
 		&trust.Kubernetes{Facts: f, Prefix: h.prefix, Server: "https://b.test"}, &trust.Kubernetes{Facts: f}, &trust.Generic{Facts: f},
 	} {
 		for _, format := range s.Target().Formats {
