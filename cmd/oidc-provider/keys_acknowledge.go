@@ -23,14 +23,15 @@ func newKeysAcknowledgeCommand() *cobra.Command {
 		Aliases: []string{"ack"},
 		Short:   "Say that a copy of the key set has a key",
 		Long: `Say that a copy of the key set has the key KID. If that is the next key, the copy
-has the key set as it was when the key came: the published keys that are no younger
+has the key set as it was when the key came: the published keys that came no later
 are acknowledged with it. Any other key is acknowledged alone. The hand-over to the
 next key is planned once every copy has it, for publish-ahead later at the earliest.
 
 With --from, look first: FILE, or - for standard input, is what the copy really
 holds, and everything of the key set that is in it is acknowledged, if the next key
 (or KID) is. What the copy has lost is not acknowledged any more; a hand-over to it
-that is planned waits again, and the command fails, as without the next key. It may be a key set (JWKS), public keys in PEM, or what these print:
+that is planned waits again, and the command fails, as without the next key.
+FILE may be a key set (JWKS), public keys in PEM, or what these print:
 
   gcloud iam workload-identity-pools providers describe … --format json
   vault read -format json auth/jwt/config
@@ -87,7 +88,8 @@ func (a *acknowledgement) change(r *rotation.Ring) (next *rotation.Ring, err err
 	if err := r.CheckCopy(a.name); err != nil {
 		return r, err
 	}
-	without, kids, now := r, a.kids, time.Now()
+	without, now := r, time.Now()
+	var kids []string
 	if a.there != nil {
 		a.compared = a.there.compare(r, r.At(now))
 		if without, err = a.compared.unacknowledge(r, a.name, now); err != nil {
