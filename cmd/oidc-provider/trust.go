@@ -122,7 +122,7 @@ func (t *trustCommand) warnWide(cmd *cobra.Command) {
 // look asks the issuer, says on stderr what is wrong with it, and learns what
 // the set-up needs.
 func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
-	report, err := check.Run(cmd.Context(), options)
+	report, err := runCheck(cmd.Context(), options)
 	switch {
 	case report == nil:
 		return err
