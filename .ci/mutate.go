@@ -92,7 +92,7 @@ func main() {
 	}
 }
 
-var finding = regexp.MustCompile(`(?m)(invariant \d: .*|progress: .*|panic after .*)`)
+var finding = regexp.MustCompile(`(?m)(invariant \d: .*|progress: .*|panic(?: after|:) .*)`)
 
 func try(file, old, new string) (caught bool, how string, err error) {
 	path, err := filepath.Abs(filepath.Join("rotation", file))

@@ -15,6 +15,7 @@ import (
 
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
+	"oidc-provider/store"
 	"oidc-provider/store/storetest"
 )
 
@@ -252,6 +253,9 @@ func (w *world) damage(t *rapid.T) {
 				return next, err
 			})
 		}
+		for _, rep := range w.replicas {
+			rep.memory = &store.Memory{} // whoever is started now remembers nothing
+		}
 	})
 }
 
@@ -275,16 +279,18 @@ func (w *world) rollback(t *rapid.T) {
 		}
 	}
 	w.replace(t, w.backup, func() {
-		// Somebody who remembers nothing works on it, past what was known.
+		// Somebody who remembers nothing works on it, past what was known, and
+		// at no time at which a change was written that is known.
+		now := w.now.Add(time.Nanosecond)
 		w.kept, w.branch = false, true
 		for range rapid.IntRange(0, 3).Draw(t, "steps") {
 			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
-				next, _, err := rotation.Rotate(r, w.now, true, w.generate)
+				next, _, err := rotation.Rotate(r, now, true, w.generate)
 				return next, err
 			})
 			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
 				p := rotation.Policy{Schedule: rapid.SampledFrom(schedules).Draw(t, "schedule")}
-				return rotation.SetPolicy(r, p, w.now)
+				return rotation.SetPolicy(r, p, now)
 			})
 		}
 		w.kept, w.branch = true, false
