@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"slices"
 )
 
 func main() {
@@ -17,7 +19,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCommand()
-	root.SetArgs(args)
+	root.SetArgs(kidsLast(args))
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -33,6 +35,29 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "Error: %v\n", exit.err)
 	}
 	return exit.code
+}
+
+// dashedKID is a key ID, as Kubernetes makes them, that looks like a flag.
+var dashedKID = regexp.MustCompile(`^-[A-Za-z0-9_-]{42}$`)
+
+// kidsLast puts key IDs that begin with a dash, as one in 64 does, where the
+// commands that take one do not look for flags any more.
+func kidsLast(args []string) []string {
+	if len(args) < 3 || args[0] != "keys" || !slices.Contains([]string{"revoke", "acknowledge", "ack"}, args[1]) || slices.Contains(args, "--") {
+		return args
+	}
+	var others, kids []string
+	for _, arg := range args {
+		if dashedKID.MatchString(arg) {
+			kids = append(kids, arg)
+		} else {
+			others = append(others, arg)
+		}
+	}
+	if kids == nil {
+		return args
+	}
+	return slices.Concat(others, []string{"--"}, kids)
 }
 
 // An exitError ends the program with an exit status of its own. Without err
