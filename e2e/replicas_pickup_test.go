@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"oidc-provider/internal/store/etcd"
 	"oidc-provider/rotation"
-	"oidc-provider/store/etcd"
 )
 
 // BenchmarkPickUp measures how long a forced rotation takes to reach three

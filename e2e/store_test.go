@@ -9,11 +9,11 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	"oidc-provider/internal/store"
+	"oidc-provider/internal/store/etcd"
+	"oidc-provider/internal/store/secret"
+	"oidc-provider/internal/store/storetest"
 	"oidc-provider/rotation"
-	"oidc-provider/store"
-	"oidc-provider/store/etcd"
-	"oidc-provider/store/secret"
-	"oidc-provider/store/storetest"
 )
 
 // TestStores runs the conformance suite over the real things.

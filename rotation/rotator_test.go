@@ -12,8 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
-	"oidc-provider/store"
 )
 
 // flakyStore is a memory store that can be told to fail.

@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
-	"oidc-provider/store"
 )
 
 // A box seals by naming whom it is for, and opens what is for its owner.

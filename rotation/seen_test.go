@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
-	"oidc-provider/store"
 )
 
 // history is a ring at its beginning, after a forced rotation, and after that

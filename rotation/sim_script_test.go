@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"oidc-provider/internal/store/storetest"
 	"oidc-provider/rotation"
-	"oidc-provider/store/storetest"
 )
 
 // TestSimulationScripts is what TestSimulation has found, in the fewest steps:

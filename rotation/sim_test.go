@@ -13,10 +13,10 @@ import (
 
 	"pgregory.net/rapid"
 
+	"oidc-provider/internal/store"
+	"oidc-provider/internal/store/storetest"
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
-	"oidc-provider/store"
-	"oidc-provider/store/storetest"
 )
 
 // TestSimulation runs replicas through years of hostile life and checks the

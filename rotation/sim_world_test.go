@@ -14,10 +14,10 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"pgregory.net/rapid"
 
+	"oidc-provider/internal/store"
+	"oidc-provider/internal/store/storetest"
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
-	"oidc-provider/store"
-	"oidc-provider/store/storetest"
 )
 
 // The world of the simulation: a store of one kind or another that lies about

@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"oidc-provider/mirror"
+	"oidc-provider/internal/mirror"
 	"oidc-provider/rotation"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"oidc-provider/check"
+	"oidc-provider/internal/check"
 )
 
 // askFlags say how a live issuer is asked.

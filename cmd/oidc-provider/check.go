@@ -16,8 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"oidc-provider/check"
-	"oidc-provider/signer"
+	"oidc-provider/internal/check"
+	"oidc-provider/internal/signer"
 )
 
 func newCheckCommand() *cobra.Command {

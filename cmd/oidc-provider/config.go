@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"oidc-provider/config"
 	"oidc-provider/discovery"
-	"oidc-provider/kube"
-	"oidc-provider/mirror"
+	"oidc-provider/internal/config"
+	"oidc-provider/internal/kube"
+	"oidc-provider/internal/mirror"
 	"oidc-provider/web"
 )
 

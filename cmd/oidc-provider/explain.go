@@ -11,7 +11,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/spf13/cobra"
 
-	"oidc-provider/check"
+	"oidc-provider/internal/check"
 )
 
 // judge is what the checks say of a token, with what was seen of the issuer the

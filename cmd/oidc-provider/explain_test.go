@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"oidc-provider/check"
+	"oidc-provider/internal/check"
 )
 
 func TestAnswers(t *testing.T) {

@@ -17,9 +17,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"oidc-provider/config"
 	"oidc-provider/discovery"
-	"oidc-provider/mirror"
+	"oidc-provider/internal/config"
+	"oidc-provider/internal/mirror"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )

@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"oidc-provider/discovery"
+	"oidc-provider/internal/seal"
+	"oidc-provider/internal/store"
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
-	"oidc-provider/seal"
-	"oidc-provider/store"
 )
 
 const (

@@ -14,9 +14,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"oidc-provider/config"
 	"oidc-provider/discovery"
-	"oidc-provider/mirror"
+	"oidc-provider/internal/config"
+	"oidc-provider/internal/mirror"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )

@@ -13,8 +13,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"oidc-provider/check"
 	"oidc-provider/discovery"
+	"oidc-provider/internal/check"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )

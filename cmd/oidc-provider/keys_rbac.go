@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"oidc-provider/store/secret"
+	"oidc-provider/internal/store/secret"
 )
 
 func newKeysRBACCommand() *cobra.Command {

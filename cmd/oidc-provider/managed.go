@@ -9,14 +9,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"oidc-provider/config"
 	"oidc-provider/discovery"
-	"oidc-provider/kube"
+	"oidc-provider/internal/config"
+	"oidc-provider/internal/kube"
+	"oidc-provider/internal/seal"
+	"oidc-provider/internal/signer"
+	"oidc-provider/internal/store"
+	"oidc-provider/internal/store/secret"
 	"oidc-provider/rotation"
-	"oidc-provider/seal"
-	"oidc-provider/signer"
-	"oidc-provider/store"
-	"oidc-provider/store/secret"
 	"oidc-provider/web"
 )
 

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"oidc-provider/config"
+	"oidc-provider/internal/config"
+	"oidc-provider/internal/mirror"
 	"oidc-provider/jwks"
-	"oidc-provider/mirror"
 	"oidc-provider/web"
 )
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"oidc-provider/config"
+	"oidc-provider/internal/config"
 )
 
 var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")

@@ -17,7 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"oidc-provider/config"
+	"oidc-provider/internal/config"
 	"oidc-provider/web"
 )
 

@@ -23,7 +23,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	externaljwt "k8s.io/externaljwt/apis/v1"
 
-	"oidc-provider/config"
+	"oidc-provider/internal/config"
 )
 
 // configured starts a server with a configuration file, whose address lines it

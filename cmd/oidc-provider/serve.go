@@ -19,8 +19,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"oidc-provider/config"
 	"oidc-provider/discovery"
+	"oidc-provider/internal/config"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )

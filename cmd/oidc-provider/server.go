@@ -17,8 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"oidc-provider/config"
 	"oidc-provider/discovery"
+	"oidc-provider/internal/config"
 	"oidc-provider/web"
 )
 

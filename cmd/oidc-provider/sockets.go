@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"oidc-provider/signer"
+	"oidc-provider/internal/signer"
 )
 
 // sockets are the signer sockets of a process. One stays open while the ring

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"oidc-provider/check"
 	"oidc-provider/discovery"
-	"oidc-provider/trust"
+	"oidc-provider/internal/check"
+	"oidc-provider/internal/trust"
 )
 
 func newTrustCommand() *cobra.Command {

@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"oidc-provider/check"
-	"oidc-provider/trust"
+	"oidc-provider/internal/check"
+	"oidc-provider/internal/trust"
 )
 
 func newTrustAWSCommand() *cobra.Command {

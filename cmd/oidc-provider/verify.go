@@ -16,7 +16,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/spf13/cobra"
 
-	"oidc-provider/check"
+	"oidc-provider/internal/check"
 )
 
 func newVerifyCommand() *cobra.Command {

@@ -1,0 +1,234 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"oidc-provider/discovery"
+	"oidc-provider/internal/mirror"
+	"oidc-provider/internal/store"
+	"oidc-provider/rotation"
+)
+
+// check notes what makes no sense. Nothing outside of c is looked at: that
+// belongs to the time when it is used, and may be mended without a change of c.
+func (c *Config) check(p *problems) {
+	checkAddress(p, "listen", c.Listen)
+	checkAddress(p, "adminListen", c.AdminListen)
+	if c.Readiness != "any" && c.Readiness != "all" {
+		p.add("readiness", "%q (hint: any or all)", c.Readiness)
+	}
+	checkSeconds(p, "jwksMaxAge", c.JWKSMaxAge)
+	checkSeconds(p, "discoveryMaxAge", c.DiscoveryMaxAge)
+	if c.ShutdownDelay < 0 {
+		p.add("shutdownDelay", "must not be negative")
+	}
+	if c.TLS != nil {
+		c.TLS.check(p)
+	}
+	if len(c.Issuers) == 0 && c.IssuersDir == "" {
+		p.add("issuers", "none, and no issuersDir (hint: `oidc-provider config example` shows all kinds)")
+	}
+	seen := make(claims)
+	for i := range c.Issuers {
+		path := fmt.Sprintf("issuers[%d]", i)
+		c.Issuers[i].check(p, path+".")
+		if err := seen.claim(&c.Issuers[i]); err != nil {
+			p.add(path, "%v", err)
+		}
+	}
+}
+
+func (t *TLS) check(p *problems) {
+	switch {
+	case t.ACME != nil && (t.CertFile != "" || t.KeyFile != ""):
+		p.add("tls", "certFile and acme exclude each other")
+	case t.ACME == nil && (t.CertFile == "" || t.KeyFile == ""):
+		p.add("tls", "want both certFile and keyFile, or acme")
+	}
+	if t.ACME == nil {
+		return
+	}
+	for _, challenge := range t.ACME.Challenges {
+		if challenge != HTTP01 && challenge != TLSALPN01 {
+			p.add("tls.acme.challenges", "%q (hint: %s or %s)", challenge, TLSALPN01, HTTP01)
+		}
+	}
+	switch {
+	case t.ACME.answers(HTTP01):
+		checkAddress(p, "tls.acme.httpListen", t.ACME.HTTPListen)
+	case t.ACME.HTTPListen != "":
+		p.add("tls.acme.httpListen", "is for the challenge %s (hint: add that to challenges)", HTTP01)
+	}
+	if t.ACME.CheckInterval < Duration(time.Second) {
+		p.add("tls.acme.checkInterval", "must be at least 1s")
+	}
+}
+
+func (a *ACME) answers(challenge string) bool { return slices.Contains(a.Challenges, challenge) }
+
+// check notes what makes no sense in i, whose fields stand behind prefix.
+func (i *Issuer) check(p *problems, prefix string) {
+	if _, err := discovery.ParseIssuer(i.Issuer); err != nil {
+		p.add(prefix+"issuer", "%v", err)
+	}
+	checkSeconds(p, prefix+"jwksMaxAge", i.JWKSMaxAge)
+	checkSeconds(p, prefix+"discoveryMaxAge", i.DiscoveryMaxAge)
+	var kinds []string
+	for _, kind := range []struct {
+		name  string
+		given bool
+		check func(p *problems, prefix string)
+	}{
+		{"managed", i.Managed != nil, func(p *problems, prefix string) { i.Managed.check(p, prefix) }},
+		{"apiserver", i.APIServer != nil, func(p *problems, prefix string) { checkInterval(p, prefix, i.APIServer.Interval) }},
+		{"files", i.Files != nil, func(p *problems, prefix string) { i.Files.check(p, prefix) }},
+		{"url", i.URL != nil, func(p *problems, prefix string) { i.URL.check(p, prefix) }},
+	} {
+		if kind.given {
+			kinds = append(kinds, kind.name)
+			kind.check(p, prefix+kind.name+".")
+		}
+	}
+	if len(kinds) != 1 {
+		p.add(strings.TrimSuffix(prefix, "."), "has %d sources of keys, want exactly one (hint: managed, apiserver, files or url)", len(kinds))
+	}
+}
+
+func (m *Managed) check(p *problems, prefix string) {
+	if m.Store == "" {
+		p.add(prefix+"store", "must be set (hint: a directory, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME)")
+	}
+	policy := m.Policy.Rotation()
+	if err := policy.Validate(); err != nil {
+		p.add(prefix+"policy", "%v", err)
+	}
+	switch {
+	case m.PublishOnly && m.SignerSocket != "":
+		p.add(prefix+"signerSocket", "excludes publishOnly")
+	case m.PublishOnly && policy != rotation.Policy{}:
+		p.add(prefix+"policy", "is set by servers that rotate, not with publishOnly")
+	case m.PublishOnly && m.Create:
+		p.add(prefix+"create", "excludes publishOnly")
+	}
+	checkSeconds(p, prefix+"refreshHint", m.RefreshHint)
+}
+
+func (f *Files) check(p *problems, prefix string) {
+	checkInterval(p, prefix, f.Interval)
+	if _, err := mirror.NewFiles(f.Paths); err != nil {
+		p.add(prefix+"paths", "%v", err)
+	}
+}
+
+func (u *URL) check(p *problems, prefix string) {
+	checkInterval(p, prefix, u.Interval)
+	if _, err := mirror.NewURL(u.JWKS, ""); err != nil {
+		p.add(prefix+"jwks", "%v", err)
+	}
+}
+
+func checkAddress(p *problems, path, address string) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		p.add(path, "%q is no address (hint: like 127.0.0.1:8080 or :443)", address)
+	}
+}
+
+func checkSeconds(p *problems, path string, d Duration) {
+	if d < Duration(time.Second) {
+		p.add(path, "%v: must be at least 1s, since whole seconds count", d)
+	}
+}
+
+// checkInterval keeps mirrors from being a load.
+func checkInterval(p *problems, prefix string, d Duration) {
+	if d < Duration(100*time.Millisecond) || d > Duration(24*time.Hour) {
+		p.add(prefix+"interval", "%v: want 100ms to 24h", d)
+	}
+}
+
+// claims are the places, signer sockets and stores that are taken already.
+type claims map[string]string
+
+// claim refuses an issuer that would answer the requests of another, or sign
+// on the socket of another.
+func (c claims) claim(i *Issuer) error {
+	issuer, err := discovery.ParseIssuer(i.Issuer)
+	if err != nil {
+		return nil // which is noted already
+	}
+	place := issuer.Place()
+	if other, taken := c[place]; taken {
+		return fmt.Errorf("issuer %s is served at the same host and path as %s: ports do not tell them apart", i.Issuer, other)
+	}
+	if i.Managed != nil && i.Managed.SignerSocket != "" {
+		socket := "socket " + i.Managed.SignerSocket
+		if other, taken := c[socket]; taken {
+			return fmt.Errorf("signerSocket %s is that of issuer %s already", i.Managed.SignerSocket, other)
+		}
+		c[socket] = i.Issuer
+	}
+	if i.Managed != nil {
+		store := "store " + i.Managed.Store
+		if other, taken := c[store]; taken {
+			return fmt.Errorf("store %s is that of issuer %s already: a ring belongs to one issuer", i.Managed.Store, other)
+		}
+		c[store] = i.Issuer
+	}
+	c[place] = i.Issuer
+	return nil
+}
+
+// resolve makes file names independent of the working directory.
+func (c *Config) resolve(dir string) {
+	resolve(dir, &c.StateDir, &c.IssuersDir)
+	if c.TLS != nil {
+		resolve(dir, &c.TLS.CertFile, &c.TLS.KeyFile)
+		if c.TLS.ACME != nil {
+			resolve(dir, &c.TLS.ACME.Storage, &c.TLS.ACME.CAFile)
+		}
+	}
+	for i := range c.Issuers {
+		c.Issuers[i].resolve(dir)
+	}
+}
+
+func (i *Issuer) resolve(dir string) {
+	if m := i.Managed; m != nil {
+		if path, ok := store.Dir(m.Store); ok {
+			resolve(dir, &path)
+			m.Store = path
+		}
+		resolve(dir, &m.Etcd.CAFile, &m.Etcd.CertFile, &m.Etcd.KeyFile, &m.Etcd.PasswordFile,
+			&m.Kubeconfig, &m.KMSSocket, &m.PeerCAFile, &m.Remember)
+		if !strings.HasPrefix(m.SignerSocket, "@") {
+			resolve(dir, &m.SignerSocket)
+		}
+		for j := range m.AgeIdentities {
+			resolve(dir, &m.AgeIdentities[j])
+		}
+	}
+	if i.APIServer != nil {
+		resolve(dir, &i.APIServer.Kubeconfig)
+	}
+	if i.Files != nil {
+		for j := range i.Files.Paths {
+			resolve(dir, &i.Files.Paths[j])
+		}
+	}
+	if i.URL != nil {
+		resolve(dir, &i.URL.CAFile)
+	}
+}
+
+func resolve(dir string, paths ...*string) {
+	for _, path := range paths {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+}

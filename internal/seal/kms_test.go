@@ -1,0 +1,380 @@
+package seal_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	kmsapi "k8s.io/kms/apis/v2"
+	"k8s.io/kms/pkg/service"
+
+	"oidc-provider/internal/seal"
+)
+
+func TestKMS(t *testing.T) {
+	k, s, path := plugged(t)
+	plain := pkcs8(t)
+	old := mustSeal(t, s, plain, "kms")
+	if got, want := k.called(), "Decrypt 1, Encrypt 1, Status 1"; got != want {
+		t.Errorf("sealing called %s; want %s", got, want)
+	}
+	wantNoRun(t, old, plain)
+	for _, given := range k.plain {
+		if len(given) != 16 || bytes.Contains(plain, given) {
+			t.Errorf("the plugin was given %x", given)
+		}
+		wantNoRun(t, old, given)
+	}
+
+	k.rotate(t, "key-2")
+	renewed := mustSeal(t, s, plain, "kms")
+	for range 3 {
+		wantPlain(t, s, old, plain)
+		wantPlain(t, s, renewed, plain)
+	}
+	wantPlain(t, open(t, seal.Config{KMSSocket: "unix://" + path}), old, plain)
+	if len(k.uids) != 11 {
+		t.Errorf("11 calls had %d different uids", len(k.uids))
+	}
+	if got, want := k.called(), "Decrypt 8, Encrypt 1, Status 1"; got != want {
+		t.Errorf("afterwards it was called %s; want %s", got, want)
+	}
+
+	delete(k.keys, "key-1")
+	_, err := s.Unseal(context.Background(), old)
+	wantErr(t, err, noIdentity, path, `"key-1"`)
+	_, err = new(seal.Sealer).Unseal(context.Background(), renewed)
+	wantErr(t, err, noIdentity, "1 × kms", "at hand: no identity", "--kms-socket")
+}
+
+// An identity at hand needs no plugin, and is none the worse for one that is
+// gone.
+func TestKMSAndAge(t *testing.T) {
+	for name, generate := range map[string]func(testing.TB) identity{"X25519": classic, "post-quantum": postQuantum} {
+		t.Run(name, func(t *testing.T) {
+			id, other := generate(t), generate(t)
+			k, s, path := plugged(t, other)
+			both := open(t, seal.Config{IdentityFiles: []string{other.file, id.file}, KMSSocket: path})
+			plain := pkcs8(t)
+			sealed := mustSeal(t, s, plain, "kms", id.recipient)
+			k.called()
+			wantPlain(t, with(t, id), sealed, plain)
+			wantPlain(t, both, sealed, plain)
+			if got := k.called(); got != "" {
+				t.Errorf("the plugin was called: %s", got)
+			}
+			wantPlain(t, s, sealed, plain)
+
+			gone := socket(t)
+			wantPlain(t, open(t, seal.Config{IdentityFiles: []string{id.file}, KMSSocket: gone}), sealed, plain)
+			_, err := open(t, seal.Config{IdentityFiles: []string{other.file}, KMSSocket: gone}).Unseal(context.Background(), sealed)
+			wantErr(t, err, unreachable, gone)
+			_, err = with(t, other).Unseal(context.Background(), sealed)
+			wantErr(t, err, noIdentity, "1 × kms")
+
+			_, err = s.Unseal(context.Background(), mustSeal(t, s, plain, id.recipient))
+			wantErr(t, err, noIdentity)
+		})
+	}
+}
+
+func TestKMSComesAndGoes(t *testing.T) {
+	k, path := newKMS(t), socket(t)
+	s := open(t, seal.Config{KMSSocket: path})
+	_, err := s.Seal(context.Background(), []string{"kms"}, nil)
+	wantErr(t, err, unreachable, path, "no such file")
+
+	stop := k.start(t, path)
+	again := func() []byte {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			sealed, err := s.Seal(context.Background(), []string{"kms"}, []byte("x"))
+			if err == nil {
+				return sealed
+			}
+			wantErr(t, err, unreachable, path)
+			if time.Now().After(deadline) {
+				t.Fatal("the plugin is back and not found")
+			}
+		}
+	}
+	sealed := again()
+	stop()
+	_, err = s.Unseal(context.Background(), sealed)
+	wantErr(t, err, unreachable, path)
+
+	stop = k.start(t, path)
+	defer stop()
+	wantPlain(t, s, again(), []byte("x"))
+	wantPlain(t, s, sealed, []byte("x"))
+	if got := k.called(); !strings.HasSuffix(got, "Status 1") {
+		t.Errorf("the new connection saw %s; want Status 1", got)
+	}
+}
+
+func TestKMSLies(t *testing.T) {
+	big := func(n int) []byte { return bytes.Repeat([]byte{1}, n) }
+	for name, change := range map[string]func(*service.EncryptResponse){
+		"key_id is empty":                   func(r *service.EncryptResponse) { r.KeyID = "" },
+		"key_id has 1025 bytes":             func(r *service.EncryptResponse) { r.KeyID = string(big(1025)) },
+		"ciphertext is empty":               func(r *service.EncryptResponse) { r.Ciphertext = nil },
+		"ciphertext has 1025 bytes":         func(r *service.EncryptResponse) { r.Ciphertext = big(1025) },
+		"ciphertext has 1048576 bytes":      func(r *service.EncryptResponse) { r.Ciphertext = big(1 << 20) },
+		"not a fully qualified":             func(r *service.EncryptResponse) { r.Annotations = map[string][]byte{"uid": nil} },
+		"annotations have 32769 bytes":      func(r *service.EncryptResponse) { r.Annotations = map[string][]byte{"a.b": big(32<<10 - 2)} },
+		"annotation key \"a.b\\nc\" is not": func(r *service.EncryptResponse) { r.Annotations = map[string][]byte{"a.b\nc": nil} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, s, path := plugged(t)
+			k.encrypt = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
+				change(r)
+				return r, nil
+			}
+			_, err := s.Seal(context.Background(), []string{"kms"}, nil)
+			wantErr(t, err, damaged, path, name)
+		})
+	}
+	// Everything at its limit is good.
+	k, s, _ := plugged(t)
+	k.encrypt = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
+		uid := r.Annotations["uid.kms.example.com"]
+		r.Annotations = map[string][]byte{"uid.kms.example.com": uid, "b.example.com": big(32<<10 - len("uid.kms.example.comb.example.com") - len(uid))}
+		return r, nil
+	}
+	wantPlain(t, s, mustSeal(t, s, make([]byte, 9000), "kms"), make([]byte, 9000))
+}
+
+// A plugin that returns something else is found out when it seals, and when it
+// unseals.
+func TestKMSReturnsSomethingElse(t *testing.T) {
+	k, s, path := plugged(t)
+	sealed := mustSeal(t, s, []byte("x"), "kms")
+	for _, tt := range []struct {
+		name    string
+		returns []byte
+		sealing string
+		unseals string
+	}{
+		{"another key", make([]byte, 16), "does not return what it was given", "returned a wrong key"},
+		{"nothing", nil, "returned 0 bytes", "returned 0 bytes"},
+		{"more", make([]byte, 32), "returned 32 bytes", "returned 32 bytes"},
+	} {
+		k.decrypt = func([]byte) ([]byte, error) { return tt.returns, nil }
+		_, err := s.Seal(context.Background(), []string{"kms"}, nil)
+		wantErr(t, err, damaged, path, tt.sealing)
+		_, err = s.Unseal(context.Background(), sealed)
+		wantErr(t, err, damaged, path, tt.unseals)
+	}
+	k.decrypt = nil
+	wantPlain(t, s, sealed, []byte("x"))
+}
+
+func TestKMSFails(t *testing.T) {
+	k, s, path := plugged(t)
+	sealed := mustSeal(t, s, []byte("x"), "kms")
+	for _, tt := range []struct {
+		err    error
+		seals  kind
+		unseal kind
+	}{
+		{errors.New("the cloud is away"), unreachable, unreachable},
+		{status.Error(codes.Internal, "oh"), unreachable, unreachable},
+		{status.Error(codes.ResourceExhausted, "slow down"), unreachable, unreachable},
+		{status.Error(codes.PermissionDenied, "you may not"), damaged, noIdentity},
+		{status.Error(codes.InvalidArgument, "not mine"), damaged, noIdentity},
+		{errors.New("line\n" + strings.Repeat("x", 5000)), unreachable, unreachable},
+	} {
+		k.encrypt = func(*service.EncryptResponse) (*service.EncryptResponse, error) { return nil, tt.err }
+		k.decrypt = func([]byte) ([]byte, error) { return nil, tt.err }
+		_, err := s.Seal(context.Background(), []string{"kms"}, nil)
+		wantErr(t, err, tt.seals, path, "Encrypt: ")
+		_, err = s.Unseal(context.Background(), sealed)
+		wantErr(t, err, tt.unseal, path, "Decrypt: ")
+		if strings.Contains(err.Error(), "\n") || status.Code(err) != codes.Unknown {
+			t.Errorf("the plugin speaks for us: %q, %v", err, status.Code(err))
+		}
+	}
+}
+
+func TestKMSStatus(t *testing.T) {
+	for _, tt := range []struct {
+		version, healthz string
+		want             kind
+		words            string
+	}{
+		{"v1beta1", "ok", damaged, `version "v1beta1"`},
+		{"", "ok", damaged, `version ""`},
+		{"v2", "vault is sealed", unreachable, "vault is sealed"},
+		{"v2beta1", "", unreachable, "not healthy"},
+	} {
+		k, s, path := plugged(t)
+		k.mu.Lock()
+		k.status.Version, k.status.Healthz = tt.version, tt.healthz
+		k.mu.Unlock()
+		for range 2 {
+			_, err := s.Seal(context.Background(), []string{"kms"}, nil)
+			wantErr(t, err, tt.want, path, tt.words)
+		}
+		k.mu.Lock()
+		k.status.Version, k.status.Healthz = "v2beta1", "ok"
+		k.mu.Unlock()
+		wantPlain(t, s, mustSeal(t, s, []byte("x"), "kms"), []byte("x"))
+	}
+
+	// A plugin of KMS v1 has another service.
+	path := socket(t)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	go server.Serve(l)
+	t.Cleanup(server.Stop)
+	_, err = open(t, seal.Config{KMSSocket: path}).Seal(context.Background(), []string{"kms"}, nil)
+	wantErr(t, err, damaged, path, "does not speak KMS v2")
+}
+
+func TestKMSHangs(t *testing.T) {
+	k, s, path := plugged(t)
+	sealed := mustSeal(t, s, []byte("x"), "kms")
+	release := make(chan struct{})
+	defer close(release)
+	k.decrypt = func([]byte) ([]byte, error) { <-release; return nil, errors.New("too late") }
+
+	start := time.Now()
+	impatient := open(t, seal.Config{KMSSocket: path, KMSTimeout: 100 * time.Millisecond})
+	_, err := impatient.Unseal(context.Background(), sealed)
+	wantErr(t, err, unreachable, path, "Decrypt: ")
+
+	// The caller's own end comes first.
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err = s.Unseal(ctx, sealed)
+	wantErr(t, err, unreachable, path)
+	ctx, cancel = context.WithCancel(context.Background())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err = s.Unseal(ctx, sealed); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v", err)
+	}
+
+	// A process that is stopped still has its socket.
+	stopped := socket(t)
+	l, err := net.Listen("unix", stopped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = open(t, seal.Config{KMSSocket: stopped, KMSTimeout: 100 * time.Millisecond}).Unseal(context.Background(), sealed)
+	wantErr(t, err, unreachable, stopped)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestKMSDefaultTimeout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes three seconds")
+	}
+	t.Parallel()
+	path := socket(t)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	start := time.Now()
+	_, err = open(t, seal.Config{KMSSocket: path}).Seal(context.Background(), []string{"kms"}, nil)
+	wantErr(t, err, unreachable, path)
+	if took := time.Since(start); took < 2*time.Second || took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// Strangers write the store: no header makes us ask the plugin for more than
+// one thing, or for what no plugin has sealed.
+func TestKMSForgedStanza(t *testing.T) {
+	k, s, path := plugged(t)
+	header := func(change func(*kmsapi.DecryptRequest)) string {
+		req := &kmsapi.DecryptRequest{KeyId: "key-1"}
+		change(req)
+		data, err := proto.Marshal(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return encode(data)
+	}
+	good := header(func(*kmsapi.DecryptRequest) {})
+	for name, stanzas := range map[string]forged{
+		"no argument":            {{Body: []byte("c")}},
+		"two arguments":          {{Args: []string{good, good}, Body: []byte("c")}},
+		"no base64":              {{Args: []string{"!!!"}, Body: []byte("c")}},
+		"no protobuf":            {{Args: []string{encode([]byte{255, 255})}, Body: []byte("c")}},
+		"no key_id":              {{Args: []string{header(func(r *kmsapi.DecryptRequest) { r.KeyId = "" }) + "GgA"}, Body: []byte("c")}},
+		"ciphertext in it":       {{Args: []string{header(func(r *kmsapi.DecryptRequest) { r.Ciphertext = []byte("c") })}, Body: []byte("c")}},
+		"uid in it":              {{Args: []string{header(func(r *kmsapi.DecryptRequest) { r.Uid = "u" })}, Body: []byte("c")}},
+		"no ciphertext":          {{Args: []string{good}}},
+		"large ciphertext":       {{Args: []string{good}, Body: make([]byte, 1025)}},
+		"strange annotation":     {{Args: []string{header(func(r *kmsapi.DecryptRequest) { r.Annotations = map[string][]byte{"x": nil} })}, Body: []byte("c")}},
+		"two, each of them good": {{Args: []string{good}, Body: []byte("c")}, {Args: []string{good}, Body: []byte("c")}},
+	} {
+		_, err := s.Unseal(context.Background(), stanzas.file(t))
+		if err == nil {
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		wantErr(t, err, damaged)
+		if got := k.called(); got != "" {
+			t.Errorf("%s: the plugin was called: %s", name, got)
+		}
+	}
+	wantFragile(t, s, mustSeal(t, s, []byte("x"), "kms"))
+	_, err := s.Unseal(context.Background(), forged{{Args: []string{good}, Body: []byte("c")}}.file(t))
+	wantErr(t, err, unreachable, path) // the plugin's error is of no certain kind
+}
+
+func TestKMSSocket(t *testing.T) {
+	for _, bad := range []string{"unix://", "unix:///@", "@", "unix://run/kms.sock", "unix:/run/kms.sock", "tcp://127.0.0.1:1", "https://kms"} {
+		_, err := seal.New(seal.Config{KMSSocket: bad})
+		wantErr(t, err, damaged, bad, "--kms-socket")
+	}
+	abstract := fmt.Sprintf("@oidc-provider-test-%d", os.Getpid())
+	l, err := net.Listen("unix", abstract)
+	if err != nil {
+		t.Skipf("no abstract sockets: %v", err)
+	}
+	l.Close()
+	k := newKMS(t)
+	defer k.start(t, abstract)()
+	var sealed []byte
+	for i, spec := range []string{abstract, "unix://" + abstract, "unix:///" + abstract} {
+		s := open(t, seal.Config{KMSSocket: spec})
+		if i == 0 {
+			sealed = mustSeal(t, s, []byte("x"), "kms")
+		}
+		wantPlain(t, s, sealed, []byte("x"))
+	}
+}
+
+func TestKMSConcurrently(t *testing.T) {
+	_, s, _ := plugged(t)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			plain := []byte{byte(i)}
+			wantPlain(t, s, mustSeal(t, s, plain, "kms"), plain)
+		})
+	}
+	wg.Wait()
+}

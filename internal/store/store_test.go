@@ -1,0 +1,247 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"oidc-provider/internal/store"
+	"oidc-provider/internal/store/storetest"
+	"oidc-provider/rotation"
+)
+
+func TestMemory(t *testing.T) {
+	storetest.Run(t, func(*testing.T) storetest.Place {
+		var m store.Memory
+		return storetest.Place{Open: func(*testing.T) rotation.Store { return &m }}
+	})
+}
+
+func TestFile(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Place {
+		dir := filepath.Join(t.TempDir(), "keys")
+		return storetest.Place{Open: func(*testing.T) rotation.Store { return store.NewFile(dir) }}
+	})
+}
+
+func TestFileModes(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "keys")
+	if err := store.NewFile(dir).Swap(ctx, []byte("ring"), ""); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{dir: 0o700, dir + "/ring.json": 0o600, dir + "/ring.lock": 0o600} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Error(err)
+		} else if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %o, want %o", path, got, want)
+		}
+	}
+	if _, err := os.Stat(dir + "/ring.json.new"); err == nil {
+		t.Error("a half-written file was left")
+	}
+}
+
+func TestFileRefusesModes(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "keys")
+	s := store.NewFile(dir)
+	if err := s.Swap(ctx, []byte("ring"), ""); err != nil {
+		t.Fatal(err)
+	}
+	_, v, err := s.Load(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		path       string
+		mode, good os.FileMode
+	}{
+		{dir, 0o750, 0o700}, {dir, 0o701, 0o700},
+		{dir + "/ring.json", 0o640, 0o600}, {dir + "/ring.json", 0o604, 0o600},
+	} {
+		if err := os.Chmod(tt.path, tt.mode); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("chmod %o %s", tt.good, tt.path)
+		if _, _, err := s.Load(ctx); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Load of %s with mode %o: got %v, want the hint %q", tt.path, tt.mode, err, want)
+		}
+		if err := s.Swap(ctx, []byte("new"), v); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Swap of %s with mode %o: got %v, want the hint %q", tt.path, tt.mode, err, want)
+		}
+		if err := os.Chmod(tt.path, tt.good); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, again, err := s.Load(ctx); err != nil || again != v {
+		t.Errorf("afterwards: version %s, %v", again, err)
+	}
+}
+
+// A writer that died leaves its unfinished file; a write that fails leaves the
+// ring.
+func TestFileSurvivesFailedWrites(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "keys")
+	s := store.NewFile(dir)
+	if err := s.Swap(ctx, []byte("one"), ""); err != nil {
+		t.Fatal(err)
+	}
+	_, v, err := s.Load(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A full directory where the new file should go fails every write, also
+	// those of root.
+	if err := os.MkdirAll(filepath.Join(dir, "ring.json.new", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Swap(ctx, []byte("two"), v); err == nil || errors.Is(err, rotation.ErrConflict) {
+		t.Errorf("a write that cannot work: got %v", err)
+	}
+	if data, again, err := s.Load(ctx); string(data) != "one" || again != v {
+		t.Errorf("afterwards the ring is %q, %v", data, err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "ring.json.new")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ring.json.new"), []byte("tw"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Swap(ctx, []byte("two"), v); err != nil {
+		t.Errorf("after a writer died: %v", err)
+	}
+}
+
+// An empty file is not an empty store: it was a ring once.
+func TestFileTruncatedIsNotEmpty(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "keys")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ring.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := store.NewFile(dir)
+	if _, v, err := s.Load(ctx); err != nil || v == "" {
+		t.Errorf("got version %q, %v", v, err)
+	}
+	if err := s.Swap(ctx, []byte("new"), ""); !errors.Is(err, rotation.ErrConflict) {
+		t.Errorf("first write over it: got %v, want ErrConflict", err)
+	}
+}
+
+// Root may write here for somebody else: names in the directory lead nowhere
+// else.
+func TestFileFollowsNoLinks(t *testing.T) {
+	ctx := context.Background()
+	for _, name := range []string{"ring.json", "ring.lock", "ring.json.new"} {
+		outside := filepath.Join(t.TempDir(), "outside")
+		dir := filepath.Join(t.TempDir(), "keys")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(outside, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		err := store.NewFile(dir).Swap(ctx, []byte("ring"), "")
+		if name != "ring.json.new" && (err == nil || !strings.Contains(err.Error(), "not a regular file")) {
+			t.Errorf("%s is a link: %v", name, err)
+		}
+		if _, err := os.Lstat(outside); err == nil {
+			t.Errorf("%s is a link, and was followed", name)
+		}
+	}
+}
+
+func TestFileIsNotADirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := store.NewFile(path)
+	if _, _, err := s.Load(context.Background()); err == nil || !strings.Contains(err.Error(), "not a directory") {
+		t.Errorf("Load: %v", err)
+	}
+	if err := s.Swap(context.Background(), []byte("x"), ""); err == nil {
+		t.Error("Swap replaced a file")
+	}
+	if data, _ := os.ReadFile(path); string(data) != "mine" {
+		t.Errorf("the file became %q", data)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	for _, spec := range []string{dir + "/a", "file:" + dir + "/a", "file://" + dir + "/a", "FILE:" + dir + "/a"} {
+		s, err := store.Open(spec, store.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", spec, err)
+			continue
+		}
+		if s, want := s.(*store.File), store.NewFile(dir+"/a"); *s != *want {
+			t.Errorf("%s: got %v", spec, s)
+		}
+	}
+	for _, spec := range []string{"", "file:", "file://", "C:x", "etcd:a", "etcd://", "etcd://a:b", "secret:", "secret:a", "secret:A/b"} {
+		if s, err := store.Open(spec, store.Options{}); err == nil {
+			t.Errorf("%q: got %v", spec, s)
+		}
+	}
+}
+
+// Opening connects to nothing.
+func TestOpenRemote(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	t.Setenv("KUBECONFIG", filepath.Join(dir, "none"))
+	password := write("password", "hunter2\n")
+	kubeconfig := write("kubeconfig", `
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+contexts: [{name: x, context: {cluster: c}}]
+`)
+	for _, tt := range []struct {
+		spec    string
+		options store.Options
+		want    string // "" if it is refused
+	}{
+		{"etcd://a,b:1/p", store.Options{}, "*etcd.Store"},
+		{"etcds://a", store.Options{}, "*etcd.Store"},
+		{"ETCD://a", store.Options{EtcdUser: "u", EtcdPasswordFile: password}, "*etcd.Store"},
+		{"etcd://a", store.Options{EtcdUser: "u"}, ""},
+		{"etcd://a", store.Options{EtcdPasswordFile: password}, ""},
+		{"etcd://a", store.Options{EtcdUser: "u", EtcdPasswordFile: password + "x"}, ""},
+		{"etcd://a", store.Options{EtcdCAFile: password}, ""},
+		{"etcd://a", store.Options{EtcdCertFile: password}, ""},
+		{"secret:ns/name", store.Options{Kubeconfig: kubeconfig, Context: "x"}, "*secret.Store"},
+		{"secret:ns/name", store.Options{Kubeconfig: kubeconfig, Context: "y"}, ""},
+		{"secret:ns/name", store.Options{}, ""},
+	} {
+		s, err := store.Open(tt.spec, tt.options)
+		if got := fmt.Sprintf("%T", s); err == nil && got != tt.want || err != nil && tt.want != "" {
+			t.Errorf("%s, %+v: got %s, %v, want %q", tt.spec, tt.options, got, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the error shows the password: %v", tt.spec, err)
+		}
+		if closer, ok := s.(io.Closer); ok && err == nil {
+			closer.Close()
+		}
+	}
+}
