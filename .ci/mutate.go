@@ -58,8 +58,8 @@ var mutations = []struct{ rule, file, old, new string }{
 	{"a hand-over that was planned waits for a new copy", "copies.go", "handOver(active, standby, time.Time{})", "_ = active"},
 	{"who follows the old plan is told of with a new copy", "copies.go", "if !heard && signs.IsZero() {", "if false {"},
 	{"who followed a plan before that is told of as well", "copies.go", "if now.Before(standby.MaySignUntil.Add(skew)) {", "if false {"},
-	{"a copy takes its acknowledgements with it", "copies.go", "delete(k.Acknowledged, name)", "_ = k"},
-	{"an acknowledgement is for one key", "copies.go", "k.acknowledge(name, now)", "for i := range next.Keys {\n\t\t\t\tnext.Keys[i].acknowledge(name, now)\n\t\t\t}"},
+	{"a copy takes its acknowledgements with it", "copies.go", "delete(k.CopyConfirmedAt, name)", "_ = k"},
+	{"an acknowledgement is for one key", "copies.go", "k.confirmCopy(name, now)", "for i := range next.Keys {\n\t\t\t\tnext.Keys[i].confirmCopy(name, now)\n\t\t\t}"},
 	{"secrets do not print", "ring.go", "io.WriteString(s, \"[secret]\")", "enc, _ := json.Marshal([]byte(x)); io.WriteString(s, string(enc))"},
 }
 

@@ -18,8 +18,8 @@ func TestOldBackup(t *testing.T) {
 	lab := newLab(t)
 	p := lab.startReplicas(1, calm)
 	running := p.replicas[0]
-	asks := p.another("asks", "--peer", running.address()+"/openid/v1/jwks", "--peer-cafile", lab.ca.caFile)
-	remembers := p.another("remembers", "--peer", "none", "--remember", lab.path("memory"))
+	asks := p.another("asks", "--witness", running.address()+"/openid/v1/jwks", "--witness-ca-file", lab.ca.caFile)
+	remembers := p.another("remembers", "--witness", "none", "--rollback-state", lab.path("memory"))
 	kv := etcdClient(t, p.members...)
 	key := "/oidc-provider/ring"
 

@@ -28,7 +28,7 @@ func TestSealedWithKMS(t *testing.T) {
 	r := &replica{provider: lab.newProvider(calm)}
 	r.issuer, r.store = sharedIssuer, "etcd://"+p.members[0].client
 	opens := []string{"--kms-socket", plugin.socket}
-	r.extra = append(opens, "--peer", "none")
+	r.extra = append(opens, "--witness", "none")
 	p.replicas = []*replica{r}
 	r.must(append(append([]string{"keys", "init", "--store", r.store, "--issuer", r.issuer, "--recipient", "kms"}, opens...), calm.flags()...)...)
 	r.start()

@@ -69,14 +69,14 @@ func (l *lab) startReplicas(n int, policy policy) *controlPlane {
 		p.replicas = append(p.replicas, r)
 	}
 	for _, r := range p.replicas {
-		r.extra = []string{"--age-identity", identityFile, "--peer-cafile", l.ca.caFile}
+		r.extra = []string{"--age-identity", identityFile, "--witness-ca-file", l.ca.caFile}
 		for _, other := range p.replicas {
 			if other != r {
-				r.extra = append(r.extra, "--peer", other.address()+"/openid/v1/jwks")
+				r.extra = append(r.extra, "--witness", other.address()+"/openid/v1/jwks")
 			}
 		}
 		if n == 1 {
-			r.extra = append(r.extra, "--peer", "none")
+			r.extra = append(r.extra, "--witness", "none")
 		}
 	}
 	first := p.replicas[0]

@@ -42,7 +42,7 @@ func (r *Rotator) logWaiting(ring *Ring, now time.Time) {
 		if due {
 			r.cfg.Log.Warn("a hand-over is due and waits for copies: the key that signs goes on", "kid", w.KeyID, "copies", names, "due", w.Due)
 		} else {
-			r.cfg.Log.Warn("the next hand-over waits for copies: bring the key there, and then `oidc-provider keys acknowledge COPY KID`", "kid", w.KeyID, "copies", names, "by", w.By)
+			r.cfg.Log.Warn("the next hand-over waits for copies: bring the key there, and then `oidc-provider keys copies confirm COPY KID`", "kid", w.KeyID, "copies", names, "by", w.By)
 		}
 	}
 }
@@ -59,9 +59,9 @@ func (r *Rotator) logForeign(old, ring *Ring) {
 			r.cfg.Log.Info("a key was added", "kid", k.KeyID)
 		case before.RevokedAt.IsZero() && !k.RevokedAt.IsZero():
 			r.cfg.Log.Warn("a key was revoked", "kid", k.KeyID)
-		case len(k.Acknowledged) > len(before.Acknowledged):
-			r.cfg.Log.Info("a key was acknowledged", "kid", k.KeyID, "copies", slices.Sorted(maps.Keys(k.Acknowledged)))
-		case k.InKeySet() && len(k.Acknowledged) < len(before.Acknowledged) && len(ring.Copies) >= len(old.Copies):
+		case len(k.CopyConfirmedAt) > len(before.CopyConfirmedAt):
+			r.cfg.Log.Info("a key was acknowledged", "kid", k.KeyID, "copies", slices.Sorted(maps.Keys(k.CopyConfirmedAt)))
+		case k.InKeySet() && len(k.CopyConfirmedAt) < len(before.CopyConfirmedAt) && len(ring.Copies) >= len(old.Copies):
 			r.cfg.Log.Warn("a copy has lost a key", "kid", k.KeyID, "copies", ring.Lacking(k))
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // A Copy is a place that relying parties take the keys from and no server
 // writes to: a key set that was uploaded to Google Cloud, public keys in Vault,
 // files in a bucket. Somebody brings every new key there and says so with
-// [Acknowledge]; a hand-over waits for that as it waits for the servers.
+// [ConfirmCopy]; a hand-over waits for that as it waits for the servers.
 type Copy struct {
 	Name string `json:"name"`
 	// Since is when it was named.
@@ -106,9 +106,9 @@ func RemoveCopy(r *Ring, name string, now time.Time) (*Ring, error) {
 	return next, nil
 }
 
-// Acknowledge notes that a copy has the keys with these kids. If that is known
+// ConfirmCopy notes that a copy has the keys with these kids. If that is known
 // already it returns r itself.
-func Acknowledge(r *Ring, name string, now time.Time, kids ...string) (*Ring, error) {
+func ConfirmCopy(r *Ring, name string, now time.Time, kids ...string) (*Ring, error) {
 	if err := errors.Join(r.CheckCopy(name), r.CheckClock(now)); err != nil {
 		return r, err
 	}
@@ -124,8 +124,8 @@ func Acknowledge(r *Ring, name string, now time.Time, kids ...string) (*Ring, er
 		case !k.InKeySet():
 			return r, fmt.Errorf("key %s is excluded from discovery: no copy needs it", kid)
 		}
-		if k.Acknowledged[name].IsZero() {
-			k.acknowledge(name, now)
+		if k.CopyConfirmedAt[name].IsZero() {
+			k.confirmCopy(name, now)
 			changed = true
 		}
 	}
@@ -135,11 +135,11 @@ func Acknowledge(r *Ring, name string, now time.Time, kids ...string) (*Ring, er
 	return next, nil
 }
 
-// Unacknowledge takes back that a copy has the keys with these kids: it was seen
+// UnconfirmCopy takes back that a copy has the keys with these kids: it was seen
 // to lack them. If the next key is among them its hand-over waits for the copy
 // again, and signs is as [AddCopy] returns it. If the copy has acknowledged none
-// of them Unacknowledge returns r itself.
-func Unacknowledge(r *Ring, name string, now time.Time, kids ...string) (next *Ring, signs time.Time, err error) {
+// of them UnconfirmCopy returns r itself.
+func UnconfirmCopy(r *Ring, name string, now time.Time, kids ...string) (next *Ring, signs time.Time, err error) {
 	if err := errors.Join(r.CheckCopy(name), r.CheckClock(now)); err != nil {
 		return r, time.Time{}, err
 	}
@@ -147,7 +147,7 @@ func Unacknowledge(r *Ring, name string, now time.Time, kids ...string) (next *R
 	lost := false
 	for i := range next.Keys {
 		k := &next.Keys[i]
-		if !slices.Contains(kids, k.KeyID) || k.Acknowledged[name].IsZero() {
+		if !slices.Contains(kids, k.KeyID) || k.CopyConfirmedAt[name].IsZero() {
 			continue
 		}
 		lost = true
@@ -163,14 +163,14 @@ func Unacknowledge(r *Ring, name string, now time.Time, kids ...string) (next *R
 }
 
 func (k *Key) unacknowledge(name string) {
-	k.Acknowledged = maps.Clone(k.Acknowledged) // rings are immutable
-	delete(k.Acknowledged, name)
+	k.CopyConfirmedAt = maps.Clone(k.CopyConfirmedAt) // rings are immutable
+	delete(k.CopyConfirmedAt, name)
 }
 
-func (k *Key) acknowledge(name string, now time.Time) {
+func (k *Key) confirmCopy(name string, now time.Time) {
 	acknowledged := map[string]time.Time{name: now}
-	maps.Copy(acknowledged, k.Acknowledged) // not into it: rings are immutable
-	k.Acknowledged = acknowledged
+	maps.Copy(acknowledged, k.CopyConfirmedAt) // not into it: rings are immutable
+	k.CopyConfirmedAt = acknowledged
 }
 
 // Lacking are the copies that have not acknowledged k, in the order in which
@@ -180,7 +180,7 @@ func (r *Ring) Lacking(k *Key) (names []string) {
 		return nil
 	}
 	for _, c := range r.Copies {
-		if k.Acknowledged[c.Name].IsZero() {
+		if k.CopyConfirmedAt[c.Name].IsZero() {
 			names = append(names, c.Name)
 		}
 	}
@@ -192,7 +192,7 @@ func (r *Ring) Lacking(k *Key) (names []string) {
 func (r *Ring) KnownSince(k *Key) time.Time {
 	since := k.ConfirmedAt
 	for _, c := range r.Copies {
-		at := k.Acknowledged[c.Name]
+		at := k.CopyConfirmedAt[c.Name]
 		if at.IsZero() || since.IsZero() {
 			return time.Time{}
 		}
@@ -277,7 +277,7 @@ func (r *Ring) checkCopies() error {
 		known[c.Name] = true
 	}
 	for i := range r.Keys {
-		for name, at := range r.Keys[i].Acknowledged {
+		for name, at := range r.Keys[i].CopyConfirmedAt {
 			if !known[name] || at.IsZero() {
 				return fmt.Errorf("key %q is acknowledged by %.63q, which is no copy, or at no time", r.Keys[i].KeyID, name)
 			}

@@ -40,7 +40,7 @@ func acknowledge(t *testing.T, r *rotation.Ring, name string, now time.Time, kid
 	if len(kids) == 0 {
 		kids = keySet(r)
 	}
-	next, err := rotation.Acknowledge(r, name, now, kids...)
+	next, err := rotation.ConfirmCopy(r, name, now, kids...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestAcknowledge(t *testing.T) {
 			t.Errorf("%s: copies that lack it (-want +got):\n%s", name, diff)
 		}
 	}
-	if got, err := rotation.Acknowledge(all, "vault", epoch.Add(2*time.Hour), keySet(all)...); got != all || err != nil {
+	if got, err := rotation.ConfirmCopy(all, "vault", epoch.Add(2*time.Hour), keySet(all)...); got != all || err != nil {
 		t.Errorf("a second time: %v", err)
 	}
 	revoked, _, err := rotation.Revoke(r, active, epoch, generateEC)
@@ -212,7 +212,7 @@ func TestAcknowledge(t *testing.T) {
 		"one good and one not": {r, "google", []string{next, "nobody"}, "keys list"},
 	} {
 		now := latest(tt.ring.Updated, epoch)
-		if got, err := rotation.Acknowledge(tt.ring, tt.copy, now, tt.kid...); got != tt.ring || err == nil || !strings.Contains(err.Error(), tt.want) {
+		if got, err := rotation.ConfirmCopy(tt.ring, tt.copy, now, tt.kid...); got != tt.ring || err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, tt.want)
 		}
 	}
@@ -243,7 +243,7 @@ func TestUnacknowledge(t *testing.T) {
 		{"it signs", planned, handOver, []string{next}, time.Time{}, true},
 		{"another key", planned, epoch.Add(day), []string{active}, time.Time{}, true},
 	} {
-		r, signs, err := rotation.Unacknowledge(tt.ring, "google", tt.now, tt.kids...)
+		r, signs, err := rotation.UnconfirmCopy(tt.ring, "google", tt.now, tt.kids...)
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
@@ -262,7 +262,7 @@ func TestUnacknowledge(t *testing.T) {
 				t.Errorf("%s: the ring before has changed", tt.name)
 			}
 		}
-		if again, signs, err := rotation.Unacknowledge(r, "google", tt.now, tt.kids...); again != r || !signs.IsZero() || err != nil {
+		if again, signs, err := rotation.UnconfirmCopy(r, "google", tt.now, tt.kids...); again != r || !signs.IsZero() || err != nil {
 			t.Errorf("%s: a second time: %v, %v", tt.name, signs, err)
 		}
 		if _, err := rotation.Decode(encode(t, r, nil)); err != nil {
@@ -272,7 +272,7 @@ func TestUnacknowledge(t *testing.T) {
 
 	// It is known anew from when the copy has it again.
 	at := handOver.Add(100 * day)
-	lost, _, err := rotation.Unacknowledge(planned, "google", epoch.Add(day), next)
+	lost, _, err := rotation.UnconfirmCopy(planned, "google", epoch.Add(day), next)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestUnacknowledge(t *testing.T) {
 	if got := back.Keys[1].SignFrom; !got.Equal(at.Add(day)) {
 		t.Errorf("it signs from %v, want %v", got, at.Add(day))
 	}
-	if r, _, err := rotation.Unacknowledge(planned, "gogle", epoch, next); r != planned || err == nil {
+	if r, _, err := rotation.UnconfirmCopy(planned, "gogle", epoch, next); r != planned || err == nil {
 		t.Errorf("an unknown copy: %v", err)
 	}
 }
@@ -349,7 +349,7 @@ func TestRotateAndRevokeWithCopies(t *testing.T) {
 	at := epoch.Add(100 * time.Hour)
 	var early *rotation.TooEarlyError
 	_, _, err := rotation.Rotate(r, at, false, generateEC)
-	if !errors.As(err, &early) || early.Server || !slices.Equal(early.Copies, []string{"google"}) || !strings.Contains(err.Error(), "keys acknowledge google "+early.KeyID+"` on this store; --force") {
+	if !errors.As(err, &early) || early.Server || !slices.Equal(early.Copies, []string{"google"}) || !strings.Contains(err.Error(), "keys copies confirm google "+early.KeyID+"` on this store; --force") {
 		t.Errorf("before google has it: %v", err)
 	}
 	unpublished := addCopy(t, newRing(t, rotation.Policy{}), "google", epoch)
@@ -416,7 +416,7 @@ func TestCopiesStayInTheRing(t *testing.T) {
 		if diff := cmp.Diff(r.Copies, next.Copies); diff != "" || next.Version != 2 {
 			t.Errorf("%s: version %d, copies (-want +got):\n%s", name, next.Version, diff)
 		}
-		if diff := cmp.Diff(r.Keys[1].Acknowledged, next.Keys[1].Acknowledged); diff != "" {
+		if diff := cmp.Diff(r.Keys[1].CopyConfirmedAt, next.Keys[1].CopyConfirmedAt); diff != "" {
 			t.Errorf("%s: acknowledgements (-want +got):\n%s", name, diff)
 		}
 	}
@@ -454,7 +454,7 @@ func TestRunTellsOfCopies(t *testing.T) {
 			t.Errorf("waiting is a failure: %s", b.r.Failure())
 		}
 		change(func(r *rotation.Ring) (*rotation.Ring, error) {
-			return rotation.Acknowledge(r, "google", time.Now(), keySet(r)...)
+			return rotation.ConfirmCopy(r, "google", time.Now(), keySet(r)...)
 		})
 		time.Sleep(23 * time.Hour)
 		if got := b.signs(t); got != first {

@@ -228,7 +228,7 @@ func (k *Key) hasNoDate() bool {
 // inUse reports whether relying parties may have seen the ring.
 func (r *Ring) inUse(now time.Time) bool {
 	return slices.ContainsFunc(r.Keys, func(k Key) bool {
-		return !k.ConfirmedAt.IsZero() || len(k.Acknowledged) > 0 || k.Phase(now) == Retired && !k.VerifyOnly
+		return !k.ConfirmedAt.IsZero() || len(k.CopyConfirmedAt) > 0 || k.Phase(now) == Retired && !k.VerifyOnly
 	})
 }
 
@@ -296,7 +296,7 @@ func (e *TooEarlyError) Error() string {
 		}
 		return fmt.Sprintf("the publication of the next key %s is not confirmed yet%s (hint: is a server running on this store, and what does its log say? --force rotates all the same)", e.KeyID, also)
 	case len(e.Copies) > 0:
-		return fmt.Sprintf("the next key %s has not been acknowledged by %s (hint: bring it there, and then run `oidc-provider keys acknowledge %s %s` on this store; --force rotates all the same)", e.KeyID, NameCopies(e.Copies), e.Copies[0], e.KeyID)
+		return fmt.Sprintf("the next key %s has not been acknowledged by %s (hint: bring it there, and then run `oidc-provider keys copies confirm %s %s` on this store; --force rotates all the same)", e.KeyID, NameCopies(e.Copies), e.Copies[0], e.KeyID)
 	}
 	return fmt.Sprintf("the next key %s is published since %s and can sign from %s (hint: wait until then, or use --force)",
 		e.KeyID, e.Confirmed.Format(time.RFC3339), e.From.Format(time.RFC3339))

@@ -78,12 +78,12 @@ type Key struct {
 
 	// Created is when the key came into the ring, PublishAt from when on it
 	// is published, and ConfirmedAt when every place that a server publishes
-	// the key set in had confirmed that it shows the key. Acknowledged is when
+	// the key set in had confirmed that it shows the key. CopyConfirmedAt is when
 	// somebody said so of a copy, by its name.
-	Created      time.Time            `json:"created"`
-	PublishAt    time.Time            `json:"publishAt"`
-	ConfirmedAt  time.Time            `json:"confirmedAt,omitzero"`
-	Acknowledged map[string]time.Time `json:"acknowledged,omitempty"`
+	Created         time.Time            `json:"created"`
+	PublishAt       time.Time            `json:"publishAt"`
+	ConfirmedAt     time.Time            `json:"confirmedAt,omitzero"`
+	CopyConfirmedAt map[string]time.Time `json:"copyConfirmedAt,omitempty"`
 
 	// PublishAhead is the longest that the policy has said while the key was
 	// in the ring, or what was left of a longer one when it came: caches may

@@ -144,7 +144,7 @@ func copiedRing(t testing.TB) []byte {
 		}
 	}
 	if err == nil {
-		r, err = rotation.Acknowledge(r, "google", epoch, keySet(r)...)
+		r, err = rotation.ConfirmCopy(r, "google", epoch, keySet(r)...)
 	}
 	if err != nil {
 		t.Fatal(err)

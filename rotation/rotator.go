@@ -35,9 +35,9 @@ type Config struct {
 	// Seen is what others have seen of the ring, to tell an old backup by.
 	Seen []Seen
 
-	// Memory, if set, keeps what this replica has seen of the ring for its
+	// RollbackState, if set, keeps what this replica has seen of the ring for its
 	// next start: a store of its own, best in another place than the ring's.
-	Memory Store
+	RollbackState Store
 
 	// Publishers must all confirm a key before its hand-over is planned.
 	// With none, reading the ring is confirmation.
@@ -83,7 +83,7 @@ type Rotator struct {
 	confirmed string // kid of the last standby in shown
 	keys      int    // how many the key set held
 
-	remembered Version // of Memory
+	remembered Version // of RollbackState
 	memory     int64   // the generation that is in it
 
 	logged  *Ring  // the ring that logChanges has told of last

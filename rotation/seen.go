@@ -102,8 +102,8 @@ type memory struct {
 
 const memoryKind = "oidc-provider memory of a ring"
 
-// Recall is what a rotator has kept in [Config.Memory], or nil.
-func Recall(ctx context.Context, s Store) (*Seen, error) {
+// Recall is what a rotator has kept in [Config.RollbackState], or nil.
+func ReadRollbackState(ctx context.Context, s Store) (*Seen, error) {
 	seen, _, err := recall(ctx, s)
 	return seen, err
 }
@@ -116,21 +116,21 @@ func recall(ctx context.Context, s Store) (*Seen, Version, error) {
 	if v == "" {
 		return nil, "", nil
 	}
-	m := memory{Seen: Seen{By: "this server before its start (--remember)"}}
+	m := memory{Seen: Seen{By: "this server before its start (--rollback-state)"}}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&m); err != nil || m.Kind != memoryKind {
-		return nil, "", errors.New("recalling what was seen of the ring: what is there is no such memory, and was left as it is (hint: --remember wants a directory of its own)")
+		return nil, "", errors.New("recalling what was seen of the ring: what is there is no such memory, and was left as it is (hint: --rollback-state wants a directory of its own)")
 	}
 	return &m.Seen, v, nil
 }
 
 // recall reads what this replica has seen before it was started.
 func (r *Rotator) recall(ctx context.Context) error {
-	if r.cfg.Memory == nil {
+	if r.cfg.RollbackState == nil {
 		return nil
 	}
-	seen, v, err := recall(ctx, r.cfg.Memory)
+	seen, v, err := recall(ctx, r.cfg.RollbackState)
 	if err != nil {
 		return err
 	}
@@ -142,16 +142,16 @@ func (r *Rotator) recall(ctx context.Context) error {
 
 // remember keeps what ring shows for the next start.
 func (r *Rotator) remember(ctx context.Context, ring *Ring) error {
-	if r.cfg.Memory == nil || r.memory == ring.Generation {
+	if r.cfg.RollbackState == nil || r.memory == ring.Generation {
 		return nil
 	}
 	data, err := json.Marshal(memory{memoryKind, ring.Seen()})
 	if err != nil {
 		return err
 	}
-	swapErr := r.cfg.Memory.Swap(ctx, data, r.remembered)
+	swapErr := r.cfg.RollbackState.Swap(ctx, data, r.remembered)
 	// Only Load knows the version of what is there now.
-	if _, r.remembered, err = r.cfg.Memory.Load(ctx); err == nil {
+	if _, r.remembered, err = r.cfg.RollbackState.Load(ctx); err == nil {
 		err = swapErr
 	}
 	if err != nil {

@@ -100,7 +100,7 @@ func TestMemoryAcrossRestarts(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := rotation.OpenAt(ctx, rotation.Config{
-			Store: s, Issuer: simIssuer, Memory: memory, Generate: generateEC, Log: slog.New(slog.DiscardHandler),
+			Store: s, Issuer: simIssuer, RollbackState: memory, Generate: generateEC, Log: slog.New(slog.DiscardHandler),
 		}, r.Updated)
 		return err
 	}

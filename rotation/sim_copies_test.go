@@ -36,13 +36,13 @@ func (w *world) removeCopy(name string, now time.Time) {
 
 // acknowledge brings keys to a copy, the whole key set if none is named, and
 // says so.
-func (w *world) acknowledge(name string, now time.Time, kids ...string) {
+func (w *world) confirmCopy(name string, now time.Time, kids ...string) {
 	w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
 		brought := kids
 		if len(kids) == 0 {
 			brought = keySet(r)
 		}
-		next, err := rotation.Acknowledge(r, name, now, brought...)
+		next, err := rotation.ConfirmCopy(r, name, now, brought...)
 		if c := w.copies[name]; err == nil && c != nil {
 			for _, k := range next.Keys {
 				if slices.Contains(brought, k.KeyID) && c.has[k.KeyID].IsZero() {
@@ -63,7 +63,7 @@ func (w *world) lose(name string, now time.Time, kids ...string) {
 				kids = append(kids, k.KeyID)
 			}
 		}
-		next, signs, err := rotation.Unacknowledge(r, name, now, kids...)
+		next, signs, err := rotation.UnconfirmCopy(r, name, now, kids...)
 		w.waits = ""
 		if standby := next.Standby(next.Updated); err == nil && signs.IsZero() && standby != nil {
 			w.waits = standby.KeyID
@@ -77,9 +77,9 @@ func (w *world) lose(name string, now time.Time, kids ...string) {
 func (w *world) noteLost(old, next *rotation.Ring, waits string) {
 	for _, before := range old.Keys {
 		i := slices.IndexFunc(next.Keys, func(k rotation.Key) bool { return k.KeyID == before.KeyID })
-		for name := range before.Acknowledged {
+		for name := range before.CopyConfirmedAt {
 			c := w.copies[name]
-			if i < 0 || c == nil || c.freed || !next.Keys[i].Acknowledged[name].IsZero() {
+			if i < 0 || c == nil || c.freed || !next.Keys[i].CopyConfirmedAt[name].IsZero() {
 				continue
 			}
 			kid := before.KeyID
@@ -156,7 +156,7 @@ func (w *world) bringToCopies(standby *rotation.Key) bool {
 		}
 		waited = true
 		for _, name := range w.ring.Lacking(standby) {
-			w.acknowledge(name, w.now)
+			w.confirmCopy(name, w.now)
 		}
 		w.pass(w.skew + time.Minute)
 		standby = w.ring.Standby(w.ring.At(w.now.Add(-w.skew / 2)))

@@ -67,7 +67,7 @@ func TestSimulationScripts(t *testing.T) {
 			w.replicas[2].link.SetCut(true)
 			w.addCopy("google", w.now)
 			w.pass(3 * day)
-			w.acknowledge("google", w.now)
+			w.confirmCopy("google", w.now)
 			w.pass(3 * day)
 		}},
 		{"a copy that is named just before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
@@ -75,7 +75,7 @@ func TestSimulationScripts(t *testing.T) {
 			w.replicas[2].link.SetCut(true)
 			w.addCopy("google", w.now)
 			w.pass(3 * day)
-			w.acknowledge("google", w.now)
+			w.confirmCopy("google", w.now)
 			w.pass(3 * day)
 		}},
 		{"a copy that is named after a change of policy that one replica has not heard of", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
@@ -87,29 +87,29 @@ func TestSimulationScripts(t *testing.T) {
 		}},
 		{"a copy that is removed and named again", rotation.Policy{Schedule: "@every 30h"}, false, func(w *world) {
 			w.addCopy("google", w.now)
-			w.acknowledge("google", w.now)
+			w.confirmCopy("google", w.now)
 			w.removeCopy("google", w.now)
 			w.addCopy("google", w.now)
 			w.pass(3 * day)
 		}},
 		{"a copy that loses the next key long before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
 			w.addCopy("google", w.now)
-			w.acknowledge("google", w.now)
+			w.confirmCopy("google", w.now)
 			w.pass(day)
 			w.replicas[2].link.SetCut(true)
 			w.lose("google", w.now)
 			w.pass(3 * day)
-			w.acknowledge("google", w.now)
+			w.confirmCopy("google", w.now)
 			w.pass(3 * day)
 		}},
 		{"a copy that loses the next key just before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
 			w.addCopy("google", w.now)
-			w.acknowledge("google", w.now)
+			w.confirmCopy("google", w.now)
 			w.pass(3*day - time.Hour)
 			w.replicas[2].link.SetCut(true)
 			w.lose("google", w.now)
 			w.pass(3 * day)
-			w.acknowledge("google", w.now)
+			w.confirmCopy("google", w.now)
 			w.pass(3 * day)
 		}},
 	} {

@@ -149,7 +149,7 @@ func (w *world) actions(aheads []time.Duration, copies []string) map[string]func
 			if rapid.Bool().Draw(t, "one key") {
 				kids = []string{rapid.SampledFrom(w.ring.Keys).Draw(t, "key").KeyID}
 			}
-			w.acknowledge(copyName(t), clock(t), kids...)
+			w.confirmCopy(copyName(t), clock(t), kids...)
 		},
 		"lose": func(t *rapid.T) {
 			var kids []string // none: all

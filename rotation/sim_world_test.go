@@ -269,7 +269,7 @@ func (w *world) start(rep *replica) {
 	rep.places[0].shown, rep.places[1].shown = nil, nil
 	r, err := rotation.OpenAt(context.Background(), rotation.Config{
 		Store: rep.link, Issuer: simIssuer, Generate: w.generate,
-		Sealer: rep.sealer, PublishOnly: rep.publishOnly, Memory: rep.memory,
+		Sealer: rep.sealer, PublishOnly: rep.publishOnly, RollbackState: rep.memory,
 		Publishers: []rotation.Publisher{rep.places[0], rep.places[1]},
 		Log:        slog.New(slog.NewTextHandler(&w.out, nil)),
 	}, w.now.Add(rep.offset))

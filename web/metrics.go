@@ -52,7 +52,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	keysDesc     = desc("keys", "Keys in the ring, by phase.", "phase")
 	activeDesc   = desc("active_key_info", "The key that signs now.", "kid", "algorithm")
-	handOverDesc = desc("next_hand_over_timestamp_seconds", "When the next key begins to sign; absent while that is not planned.")
+	handOverDesc = desc("next_rotation_timestamp_seconds", "When the next key begins to sign; absent while that is not planned.")
 	readAgeDesc  = desc("ring_read_age_seconds", "How long ago the ring was last read from its store.")
 	updatedDesc  = desc("ring_updated_timestamp_seconds", "When the ring was last written.")
 	generation   = desc("ring_generation", "How often the ring has been written.")

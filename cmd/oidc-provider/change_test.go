@@ -44,7 +44,7 @@ func (p *process) signs(name, issuer string) {
 }
 
 func managedEntry(name, more string) string {
-	return fmt.Sprintf("- {issuer: 'https://oidc.test/%s', managed: {store: ring-%[1]s, create: true, peers: [none], %s}}\n", name, more)
+	return fmt.Sprintf("- {issuer: 'https://oidc.test/%s', managed: {store: ring-%[1]s, create: true, witnesses: [none], %s}}\n", name, more)
 }
 
 // A socket belongs to one issuer at a time, and one that changes concerns nobody
@@ -97,15 +97,15 @@ func TestRingIsNotReplacedByAnother(t *testing.T) {
 	t.Parallel()
 	entry := func(more string) string { return "issuers:\n- {issuer: 'https://oidc.test', " + more + "}\n" }
 	p := configured(t, map[string]string{
-		"config.yaml": entry("managed: {store: one, create: true, peers: [none], signerSocket: s.sock}"),
+		"config.yaml": entry("managed: {store: one, create: true, witnesses: [none], signerSocket: s.sock}"),
 		"rsa.pem":     testKey(t, "rsa-public.pem"), "rsa.key": testKey(t, "rsa-pkcs8.pem"),
 	})
 	jwks := "http://" + p.addr + "/openid/v1/jwks"
 	before := fetchBody(jwks)
 	p.must("keys", "init", "--store", "two", "--issuer", "https://oidc.test", "--algorithm", "ES256")
 	for _, tt := range []struct{ change, says string }{
-		{"managed: {store: two, peers: [none], signerSocket: s.sock}", "the ring does not know key"},
-		{"managed: {store: empty, create: true, peers: [none], signerSocket: s.sock}", "holds no ring"},
+		{"managed: {store: two, witnesses: [none], signerSocket: s.sock}", "the ring does not know key"},
+		{"managed: {store: empty, create: true, witnesses: [none], signerSocket: s.sock}", "holds no ring"},
 	} {
 		p.write("config.yaml", entry(tt.change))
 		p.eventually(tt.says, func() bool { return strings.Contains(p.readyz(), tt.says) })
@@ -125,7 +125,7 @@ func TestRingIsNotReplacedByAnother(t *testing.T) {
 	p.eventually("the file is shown", func() bool { return fetchBody(jwks) != before })
 	p.eventually("what has gone is told", func() bool { return strings.Contains(p.output(), "keys are not published any more") })
 	p.must("keys", "import", "rsa.key", "--store", "three", "--issuer", "https://oidc.test")
-	p.write("config.yaml", entry("managed: {store: three, peers: [none]}"))
+	p.write("config.yaml", entry("managed: {store: three, witnesses: [none]}"))
 	p.eventually("both keys are shown", func() bool { return strings.Count(fetchBody(jwks), `"kid"`) == 2 })
 	p.stop()
 }
@@ -274,7 +274,7 @@ func TestMendedIdentity(t *testing.T) {
 	}
 	p := configured(t, map[string]string{"config.yaml": "issuers:\n" + managedEntry("a", ""), "id.txt": wrong.String()})
 	p.must("keys", "init", "--store", "sealed", "--issuer", "https://oidc.test/b", "--recipient", right.Recipient().String())
-	p.write("config.yaml", "issuers:\n"+managedEntry("a", "")+"- {issuer: 'https://oidc.test/b', managed: {store: sealed, peers: [none], ageIdentities: [id.txt]}}\n")
+	p.write("config.yaml", "issuers:\n"+managedEntry("a", "")+"- {issuer: 'https://oidc.test/b', managed: {store: sealed, witnesses: [none], ageIdentities: [id.txt]}}\n")
 	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "no identity at hand opens it") })
 	p.write("id.txt", right.String())
 	p.eventually("it is served", func() bool { return get("http://"+p.addr+"/b/openid/v1/jwks") == http.StatusOK })

@@ -33,9 +33,9 @@ type storeFlags struct {
 
 func (s *storeFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&s.spec, "store", defaultStore, "where the keys are: a directory, etcd://HOST:2379,HOST:2379/PREFIX or secret:NAMESPACE/NAME")
-	flags.StringVar(&s.via.EtcdCAFile, "etcd-cafile", "", "PEM file with the CA of the etcd servers")
-	flags.StringVar(&s.via.EtcdCertFile, "etcd-certfile", "", "PEM file with the certificate to show to etcd")
-	flags.StringVar(&s.via.EtcdKeyFile, "etcd-keyfile", "", "PEM file with the key of that certificate")
+	flags.StringVar(&s.via.EtcdCAFile, "etcd-ca-file", "", "PEM file with the CA of the etcd servers")
+	flags.StringVar(&s.via.EtcdCertFile, "etcd-cert-file", "", "PEM file with the certificate to show to etcd")
+	flags.StringVar(&s.via.EtcdKeyFile, "etcd-key-file", "", "PEM file with the key of that certificate")
 	flags.StringVar(&s.via.EtcdUser, "etcd-user", "", "user to log in to etcd as")
 	flags.StringVar(&s.via.EtcdPasswordFile, "etcd-password-file", "", "file with the password of that user")
 	flags.StringVar(&s.via.Kubeconfig, "kubeconfig", "", "kubeconfig file for a secret: store; default as kubectl, or the cluster this runs in")

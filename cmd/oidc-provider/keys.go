@@ -22,7 +22,7 @@ change within two seconds.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(), newKeysImportCommand(),
-		newKeysCopiesCommand(), newKeysAcknowledgeCommand(), newKeysExportCommand(), newKeysRestoreCommand(), newKeysResealCommand(), newKeysRBACCommand())
+		newKeysCopiesCommand(), newKeysBackupCommand(), newKeysRestoreCommand(), newKeysResealCommand(), newKeysRBACCommand())
 	return cmd
 }
 

@@ -23,14 +23,14 @@ has acknowledged.
 A copy is a place that relying parties take the keys from and no server writes to:
 a key set that was uploaded to Google Cloud, public keys in Vault, files in a
 bucket. Once it is named, no key signs before it is known to be there: a hand-over
-waits until 'keys acknowledge' says so, and for publish-ahead after that. The
+waits until 'keys copies confirm' says so, and for publish-ahead after that. The
 active key signs on meanwhile. 'keys rotate --force' and 'keys revoke' do not wait.
-A revoked key is shown until 'keys acknowledge --from' sees that it was taken out.
+A revoked key is shown until 'keys copies confirm --from' sees that it was taken out.
 
 No private key is needed for this: sealed ones stay closed.`,
 		Example: `  oidc-provider keys copies
   oidc-provider keys copies add google-prod
-  oidc-provider keys copies -o json | jq -r '.[] | select(any(.keys[]; .acknowledgedAt == null)).name'`,
+  oidc-provider keys copies -o json | jq -r '.[] | select(any(.keys[]; .confirmedAt == null)).name'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := readRing(cmd.Context(), &store)
@@ -46,7 +46,7 @@ No private key is needed for this: sealed ones stay closed.`,
 	}
 	store.add(cmd.Flags())
 	output.add(cmd, "table")
-	cmd.AddCommand(newKeysCopiesAddCommand(), newKeysCopiesRemoveCommand())
+	cmd.AddCommand(newKeysCopiesAddCommand(), newKeysCopiesConfirmCommand(), newKeysCopiesRemoveCommand())
 	return cmd
 }
 
@@ -60,9 +60,9 @@ type copyInfo struct {
 }
 
 type copiedKey struct {
-	KeyID          string         `json:"kid"`
-	Phase          rotation.Phase `json:"phase"`
-	AcknowledgedAt *time.Time     `json:"acknowledgedAt"`
+	KeyID       string         `json:"kid"`
+	Phase       rotation.Phase `json:"phase"`
+	ConfirmedAt *time.Time     `json:"confirmedAt"`
 }
 
 func listCopies(r *rotation.Ring, at time.Time) []copyInfo {
@@ -71,12 +71,12 @@ func listCopies(r *rotation.Ring, at time.Time) []copyInfo {
 		info := copyInfo{Name: c.Name, Since: c.Since, Keys: []copiedKey{}}
 		for i := range r.Keys {
 			k := &r.Keys[i]
-			if !k.InKeySet() && (k.Published() || k.Acknowledged[c.Name].IsZero()) {
+			if !k.InKeySet() && (k.Published() || k.CopyConfirmedAt[c.Name].IsZero()) {
 				continue
 			}
 			key := copiedKey{KeyID: k.KeyID, Phase: k.Phase(at)}
-			if since, ok := k.Acknowledged[c.Name]; ok {
-				key.AcknowledgedAt = &since
+			if since, ok := k.CopyConfirmedAt[c.Name]; ok {
+				key.ConfirmedAt = &since
 			}
 			info.Keys = append(info.Keys, key)
 		}
@@ -91,12 +91,12 @@ func printCopyTable(cmd *cobra.Command, copies []copyInfo) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "NAME\tKID\tPHASE\tACKNOWLEDGED")
+	fmt.Fprintln(w, "NAME\tKID\tPHASE\tCONFIRMED")
 	for _, c := range copies {
 		for _, k := range c.Keys {
 			acknowledged := "<no>"
-			if k.AcknowledgedAt != nil {
-				acknowledged = formatTime(*k.AcknowledgedAt)
+			if k.ConfirmedAt != nil {
+				acknowledged = formatTime(*k.ConfirmedAt)
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\n", c.Name, k.KeyID, k.Phase, acknowledged, meaning(k))
 		}
@@ -107,7 +107,7 @@ func printCopyTable(cmd *cobra.Command, copies []copyInfo) error {
 // meaning is the last cell of a key that a copy should have and may lack, or the
 // other way round.
 func meaning(k copiedKey) string {
-	switch has := k.AcknowledgedAt != nil; {
+	switch has := k.ConfirmedAt != nil; {
 	case has && k.Phase == rotation.Revoked:
 		return "\tmay be there: take it out"
 	case !has && k.Phase != rotation.Next:
@@ -155,7 +155,7 @@ ones refuse the ring.`,
 Bring it there, and then say so:
 
   curl %s
-  %s keys acknowledge%s %s %s
+  %s keys copies confirm%s %s %s
 `, keySetURL(r), program(), storeArguments(cmd.Flags()), args[0], kid)
 			return nil
 		},

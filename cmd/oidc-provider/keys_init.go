@@ -31,8 +31,8 @@ them as well.`,
   oidc-provider keys init --store /var/lib/oidc-provider --issuer https://oidc.example.com --schedule @weekly
 
   # In the etcd of a kubeadm control plane, sealed
-  oidc-provider keys init --store etcd://127.0.0.1:2379/oidc-provider --etcd-cafile /etc/kubernetes/pki/etcd/ca.crt \
-    --etcd-certfile /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-keyfile /etc/kubernetes/pki/apiserver-etcd-client.key \
+  oidc-provider keys init --store etcd://127.0.0.1:2379/oidc-provider --etcd-ca-file /etc/kubernetes/pki/etcd/ca.crt \
+    --etcd-cert-file /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-key-file /etc/kubernetes/pki/apiserver-etcd-client.key \
     --issuer https://oidc.example.com --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

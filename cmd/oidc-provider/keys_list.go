@@ -157,7 +157,7 @@ func printWaiting(cmd *cobra.Command, r *rotation.Ring, at time.Time) {
 			if at.After(w.By) {
 				late = "It is late: the schedule wants it there by"
 			}
-			fmt.Fprintf(out, "%s %s. Bring it to %s, and then run `%s keys acknowledge%s %s %s`.\n",
+			fmt.Fprintf(out, "%s %s. Bring it to %s, and then run `%s keys copies confirm%s %s %s`.\n",
 				late, formatTime(w.By), rotation.NameCopies(w.Copies), program(), storeArguments(cmd.Flags()), w.Copies[0], w.KeyID)
 		}
 	}

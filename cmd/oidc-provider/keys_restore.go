@@ -12,25 +12,25 @@ import (
 
 func newKeysRestoreCommand() *cobra.Command {
 	var store storeFlags
-	var peers peerFlags
+	var witnesses witnessFlags
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put a backup into an empty store",
-		Long: `Put a backup that 'keys export' has made, or - for standard input, into an empty
+		Long: `Put a backup that 'keys backup' has made, or - for standard input, into an empty
 store. Its keys stay sealed as they are. A store that holds anything already is
 left as it is.
 
 A backup is as old as it is: keys that were made later are not in it, and tokens
 that they have signed verify only as long as somebody shows these keys. So the
-key set that the issuer, or any --peer, shows to the world is looked at first, and
+key set that the issuer, or any --witness, shows to the world is looked at first, and
 a backup that lacks a key of it is refused. If the newer ring is lost for good,
-restore with --peer none, bring the keys that are missing in with 'keys import',
+restore with --witness none, bring the keys that are missing in with 'keys import',
 and revoke again what was revoked, before the servers start.`,
 		Example: `  oidc-provider keys restore backup.json --store etcd://127.0.0.1:2379/oidc-provider
 
   # The newer ring is lost for good
   curl https://oidc.example.com/openid/v1/jwks > shown.json
-  oidc-provider keys restore backup.json --peer none
+  oidc-provider keys restore backup.json --witness none
   oidc-provider keys import shown.json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,14 +49,14 @@ and revoke again what was revoked, before the servers start.`,
 			if err != nil {
 				return err
 			}
-			seen, err := peers.ask(cmd.Context(), r.Issuer, func(peer string, err error) {
-				warn(cmd, "%s could not be asked for newer keys: %v", peer, err)
+			seen, err := witnesses.ask(cmd.Context(), r.Issuer, func(witness string, err error) {
+				warn(cmd, "%s could not be asked for newer keys: %v", witness, err)
 			})
 			if err != nil {
 				return err
 			}
 			if err := checkAgainst(r, seen, func(w string) { warn(cmd, "%s", w) }); err != nil {
-				return fmt.Errorf("%s was not restored: %w; --peer none restores it all the same", args[0], err)
+				return fmt.Errorf("%s was not restored: %w; --witness none restores it all the same", args[0], err)
 			}
 			if err := s.create(cmd.Context(), r); err != nil {
 				return err
@@ -73,7 +73,7 @@ and revoke again what was revoked, before the servers start.`,
 		},
 	}
 	store.add(cmd.Flags())
-	peers.add(cmd.Flags())
+	witnesses.add(cmd.Flags())
 	return cmd
 }
 

@@ -53,7 +53,7 @@ func warnOfForced(cmd *cobra.Command, r *rotation.Ring) {
 	if lacking := r.Lacking(active); len(lacking) > 0 {
 		warn(cmd, `key %s signs already, and %s not acknowledged it.
   Relying parties that go by what is there reject new tokens until the key is.
-  What to do: bring it there now, and then run %s keys acknowledge%s %s %s`,
+  What to do: bring it there now, and then run %s keys copies confirm%s %s %s`,
 			active.KeyID, copiesHave(lacking), program(), storeArguments(cmd.Flags()), lacking[0], active.KeyID)
 	}
 	if !active.ConfirmedAt.IsZero() && !active.SignFrom.Before(active.ConfirmedAt.Add(time.Duration(active.PublishAhead))) {

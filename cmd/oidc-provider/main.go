@@ -11,6 +11,8 @@ import (
 	"os"
 	"regexp"
 	"slices"
+
+	"oidc-provider/internal/hint"
 )
 
 func main() {
@@ -32,7 +34,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		exit = exitError{1, err}
 	}
 	if exit.err != nil {
-		fmt.Fprintf(stderr, "Error: %v\n", exit.err)
+		fmt.Fprintf(stderr, "Error: %s\n", hint.Text(exit.err, flagName))
 	}
 	return exit.code
 }
@@ -43,7 +45,8 @@ var dashedKID = regexp.MustCompile(`^-[A-Za-z0-9_-]{42}$`)
 // kidsLast puts key IDs that begin with a dash, as one in 64 does, where the
 // commands that take one do not look for flags any more.
 func kidsLast(args []string) []string {
-	if len(args) < 3 || args[0] != "keys" || !slices.Contains([]string{"revoke", "acknowledge", "ack"}, args[1]) || slices.Contains(args, "--") {
+	takesKIDs := len(args) > 2 && args[0] == "keys" && (args[1] == "revoke" || args[1] == "copies" && args[2] == "confirm")
+	if !takesKIDs || slices.Contains(args, "--") {
 		return args
 	}
 	var others, kids []string

@@ -22,7 +22,7 @@ func TestKeyIDsThatLookLikeFlags(t *testing.T) {
 	if code, out := command("keys", "copies", "add", "google"); code != 0 {
 		t.Fatal(out)
 	}
-	for _, args := range [][]string{{"revoke", kid}, {"acknowledge", "google", kid}, {"ack", "google", kid}} {
+	for _, args := range [][]string{{"revoke", kid}, {"copies", "confirm", "google", kid}} {
 		if code, out := command(append([]string{"keys"}, args...)...); code != 1 || !strings.Contains(out, `no key "`+kid) {
 			t.Errorf("%q: exit status %d, %s", args, code, out)
 		}

@@ -174,7 +174,7 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 		seen = append(seen, known)
 	}
 	if err := checkAgainst(ring, seen, func(w string) { m.log.Warn(w) }); err != nil {
-		return nil, fmt.Errorf("%w; %s asks nobody", err, m.say("--peer none", "peers: [none]"))
+		return nil, fmt.Errorf("%w; %s asks nobody", err, m.say("--witness none", "witnesses: [none]"))
 	}
 	if made {
 		m.log.Info("made the first keys of the issuer", "store", m.cfg.Store)
@@ -192,7 +192,7 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	}
 	rotator, err := rotation.Open(ctx, rotation.Config{
 		Store: place.Store, Sealer: place.sealer, PublishOnly: m.cfg.PublishOnly, Issuer: m.issuer.String(),
-		Seen: seen, Memory: memory, Publishers: []rotation.Publisher{m.docs}, Log: m.log,
+		Seen: seen, RollbackState: memory, Publishers: []rotation.Publisher{m.docs}, Log: m.log,
 	})
 	if err != nil {
 		return nil, err
@@ -245,25 +245,25 @@ func storeOf(m *config.Managed) *storeFlags {
 	}
 }
 
-// seen is what peers show, and what this server remembers in memory, if it is
+// seen is what witnesses show, and what this server remembers in memory, if it is
 // to remember.
 func (m *managed) seen(ctx context.Context) (seen []rotation.Seen, memory rotation.Store, err error) {
-	level := slog.LevelInfo // the default peer may be what is started here
-	if len(m.cfg.Peers) > 0 {
+	level := slog.LevelInfo // the default witness may be what is started here
+	if len(m.cfg.Witnesses) > 0 {
 		level = slog.LevelWarn
 	}
-	peers := peerFlags{peers: m.cfg.Peers, caFile: m.cfg.PeerCAFile}
-	seen, err = peers.ask(ctx, m.issuer.String(), func(peer string, err error) {
+	witnesses := witnessFlags{witnesses: m.cfg.Witnesses, caFile: m.cfg.WitnessCAFile}
+	seen, err = witnesses.ask(ctx, m.issuer.String(), func(witness string, err error) {
 		if m.waiting.Load() != nil {
 			return // it was told with the first attempt
 		}
-		m.log.Log(ctx, level, "the ring is not compared with what a peer shows", "peer", peer, "err", err)
+		m.log.Log(ctx, level, "the ring is not compared with what a witness shows", "witness", witness, "err", err)
 	})
-	if err != nil || m.cfg.Remember == "" {
+	if err != nil || m.cfg.RollbackState == "" {
 		return seen, nil, err
 	}
-	memory = store.NewFile(m.cfg.Remember)
-	recalled, err := rotation.Recall(ctx, memory)
+	memory = store.NewFile(m.cfg.RollbackState)
+	recalled, err := rotation.ReadRollbackState(ctx, memory)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -464,7 +464,7 @@ func nextHandOver(ring *rotation.Ring, at time.Time) (string, error) {
 		if standby != nil {
 			kid = standby.KeyID
 		}
-		return "", fmt.Errorf("%s (hint: bring the key set there, and then run `%s keys acknowledge COPY %s` on this store)", strings.Join(wrong, "; "), program(), kid)
+		return "", fmt.Errorf("%s (hint: bring the key set there, and then run `%s keys copies confirm COPY %s` on this store)", strings.Join(wrong, "; "), program(), kid)
 	}
 	return said, nil
 }

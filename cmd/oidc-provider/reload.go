@@ -159,7 +159,7 @@ func (r *reloader) check(all bool) web.Check {
 
 func (r *reloader) metric() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "oidc_provider_configuration_failing",
+		Name: "oidc_provider_config_reload_failing",
 		Help: "1 while a part of the configuration cannot be used.",
 	}, func() float64 {
 		if *r.problems.Load() != "" {

@@ -162,7 +162,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	shows("changingRS256")
 	for _, change := range []struct{ config, shows string }{
 		{changing("files: {paths: [ec.pem]}"), "changingES256"},
-		{changing("managed: {store: ring, peers: [none]}"), "changingES256,ES384"},
+		{changing("managed: {store: ring, witnesses: [none]}"), "changingES256,ES384"},
 		{changing("files: {paths: [both.pem]}, jwksMaxAge: 1m"), "changingES256,RS256"},
 		{changing("files: {paths: [rsa.pem]}") + "- {issuer: 'https://oidc.test/more', files: {paths: [ec.pem]}}\n", "changingRS256"},
 	} {
@@ -239,7 +239,7 @@ func TestBrokenConfigurationKeepsTheOldOne(t *testing.T) {
 func TestReloadKeepsTheSignerSocket(t *testing.T) {
 	t.Parallel()
 	issuer := func(more string) string {
-		return "issuers:\n- issuer: https://oidc.test\n  managed: {store: ring, create: true, peers: [none], signerSocket: s.sock, " + more + "}\n"
+		return "issuers:\n- issuer: https://oidc.test\n  managed: {store: ring, create: true, witnesses: [none], signerSocket: s.sock, " + more + "}\n"
 	}
 	p := configured(t, map[string]string{"config.yaml": issuer("policy: {algorithm: ES256, maxTokenLifetime: 1h}")})
 	conn, err := grpc.NewClient("unix:"+filepath.Join(p.dir, "s.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
@@ -287,7 +287,7 @@ func TestReloadKeepsTheSignerSocket(t *testing.T) {
 	}
 
 	// The socket goes with its issuer, and comes back with it.
-	p.write("config.yaml", "issuers:\n- {issuer: 'https://other.test', managed: {store: other, create: true, peers: [none]}}\n")
+	p.write("config.yaml", "issuers:\n- {issuer: 'https://other.test', managed: {store: other, create: true, witnesses: [none]}}\n")
 	p.eventually("the socket is closed", func() bool { _, err := os.Stat(filepath.Join(p.dir, "s.sock")); return os.IsNotExist(err) })
 	p.write("config.yaml", issuer(""))
 	p.eventually("the socket is open again", func() bool {

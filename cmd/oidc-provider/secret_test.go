@@ -219,8 +219,8 @@ func (p *process) everyCommand() {
 		{"keys", "import", shared + "/rsa-public.pem"}, {"keys", "import", shared + "/ec-prime256v1.pem"}, {"keys", "import", "keys/ring.json"},
 		{"keys", "revoke", "JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE"}, {"keys", "init", "--issuer", p.issuer},
 		{"keys", "copies", "add", "google"}, {"keys", "copies"}, {"keys", "copies", "-o", "json"}, {"keys", "rotate"}, {"keys", "rotate", "--force"},
-		{"keys", "acknowledge", "google", "--from", shared + "/rsa-pkcs1.pem"}, {"keys", "acknowledge", "google", "--from", "keys/ring.json"},
-		{"keys", "acknowledge", "google"}, {"keys", "copies", "remove", "google"},
+		{"keys", "copies", "confirm", "google", "--from", shared + "/rsa-pkcs1.pem"}, {"keys", "copies", "confirm", "google", "--from", "keys/ring.json"},
+		{"keys", "copies", "confirm", "google"}, {"keys", "copies", "remove", "google"},
 		{"token", "--audience", "demo"}, {"token", "--audience", "demo", "--duration", "9999h"},
 	} {
 		// Some of them fail, which is what is wanted of them.

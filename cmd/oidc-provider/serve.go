@@ -29,8 +29,8 @@ type serveOptions struct {
 	config                      string
 	store                       storeFlags
 	policy                      policyFlags
-	peers                       peerFlags
-	remember                    string
+	witnesses                   witnessFlags
+	rollbackState               string
 	publishOnly                 bool
 	issuer                      string
 	listen, adminListen         string
@@ -76,8 +76,8 @@ by itself, files, the key set of another issuer. The file is watched; see
     --listen :443 --tls-cert tls.crt --tls-key tls.key --signer-socket /run/oidc-provider/signer.sock
 
   # One of several, on the etcd of the control plane, with sealed keys
-  oidc-provider serve --store etcd://127.0.0.1:2379/oidc-provider --etcd-cafile /etc/kubernetes/pki/etcd/ca.crt \
-    --etcd-certfile /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-keyfile /etc/kubernetes/pki/apiserver-etcd-client.key \
+  oidc-provider serve --store etcd://127.0.0.1:2379/oidc-provider --etcd-ca-file /etc/kubernetes/pki/etcd/ca.crt \
+    --etcd-cert-file /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-key-file /etc/kubernetes/pki/apiserver-etcd-client.key \
     --age-identity /etc/oidc-provider/identity.txt --issuer https://oidc.example.com --signer-socket /run/oidc-provider/signer.sock
 
   # Many issuers, of any kind
@@ -89,8 +89,8 @@ by itself, files, the key set of another issuer. The file is watched; see
 	flags.StringVar(&o.config, "config", "", "file with all settings, for one issuer or many, instead of the other flags")
 	o.store.add(flags)
 	o.policy.add(flags)
-	o.peers.add(flags)
-	flags.StringVar(&o.remember, "remember", "", "directory of its own in which this server keeps what it has seen of the ring, to tell an old backup by after a restart")
+	o.witnesses.add(flags)
+	flags.StringVar(&o.rollbackState, "rollback-state", "", "directory of its own in which this server keeps what it has seen of the ring, to tell an old backup by after a restart")
 	flags.BoolVar(&o.publishOnly, "publish-only", false, "show the documents, and neither sign nor rotate")
 	flags.StringVar(&o.issuer, "issuer", defaultIssuer, "the issuer's URL, as it stands in the iss claim")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for the documents")
@@ -166,7 +166,7 @@ func (o *serveOptions) fromFlags(cmd *cobra.Command, s *server) error {
 		},
 		Kubeconfig: o.store.via.Kubeconfig, Context: o.store.via.Context,
 		AgeIdentities: o.store.seal.IdentityFiles, KMSSocket: o.store.seal.KMSSocket,
-		Peers: o.peers.peers, PeerCAFile: o.peers.caFile, Remember: o.remember,
+		Witnesses: o.witnesses.witnesses, WitnessCAFile: o.witnesses.caFile, RollbackState: o.rollbackState,
 	}
 	s.cfg = &config.Config{
 		Listen: o.listen, AdminListen: o.adminListen, ShutdownDelay: config.Duration(o.shutdownDelay),

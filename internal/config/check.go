@@ -204,7 +204,7 @@ func (i *Issuer) resolve(dir string) {
 			m.Store = path
 		}
 		resolve(dir, &m.Etcd.CAFile, &m.Etcd.CertFile, &m.Etcd.KeyFile, &m.Etcd.PasswordFile,
-			&m.Kubeconfig, &m.KMSSocket, &m.PeerCAFile, &m.Remember)
+			&m.Kubeconfig, &m.KMSSocket, &m.WitnessCAFile, &m.RollbackState)
 		if !strings.HasPrefix(m.SignerSocket, "@") {
 			resolve(dir, &m.SignerSocket)
 		}

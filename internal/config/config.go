@@ -181,15 +181,15 @@ type Managed struct {
 	AgeIdentities []string `yaml:"ageIdentities,omitempty"`
 	KMSSocket     string   `yaml:"kmsSocket,omitempty"`
 
-	// Peers are URLs of key sets that the ring must know all keys of, to tell
-	// an old backup by, and PeerCAFile is a PEM file with their CA. Default
+	// Witnesses are URLs of key sets that the ring must know all keys of, to tell
+	// an old backup by, and WitnessCAFile is a PEM file with their CA. Default
 	// the issuer's own key set, if that is https; ["none"] asks nobody.
-	Peers      []string `yaml:"peers,omitempty"`
-	PeerCAFile string   `yaml:"peerCAFile,omitempty"`
+	Witnesses     []string `yaml:"witnesses,omitempty"`
+	WitnessCAFile string   `yaml:"witnessCAFile,omitempty"`
 
-	// Remember is a directory of its own that keeps what this server has seen
+	// RollbackState is a directory of its own that keeps what this server has seen
 	// of the ring, to tell an old backup by after a restart.
-	Remember string `yaml:"remember,omitempty"`
+	RollbackState string `yaml:"rollbackState,omitempty"`
 }
 
 // A Policy is what a ring is planned under; see [rotation.Policy].

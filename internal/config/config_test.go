@@ -86,8 +86,8 @@ issuers:
     kubeconfig: k
     ageIdentities: [i]
     kmsSocket: kms.sock
-    peerCAFile: pca
-    remember: r
+    witnessCAFile: pca
+    rollbackState: r
 - {issuer: "https://b.test", managed: {store: "etcd://h/p", signerSocket: "@b"}}
 - {issuer: "https://c.test", apiserver: {kubeconfig: k}}
 - {issuer: "https://d.test", url: {jwks: "https://e.test/jwks", caFile: /abs}}
@@ -100,7 +100,7 @@ issuers:
 		{c.TLS.ACME.Storage, at("s")}, {c.TLS.ACME.CAFile, at("ca.pem")}, {c.IssuersDir, at("d")},
 		{m.SignerSocket, at("a.sock")}, {m.Etcd.CAFile, at("ca")}, {m.Etcd.CertFile, at("cert")}, {m.Etcd.KeyFile, at("key")},
 		{m.Etcd.PasswordFile, at("p")}, {m.Etcd.User, "u"}, {m.Kubeconfig, at("k")}, {m.AgeIdentities[0], at("i")},
-		{m.KMSSocket, at("kms.sock")}, {m.PeerCAFile, at("pca")}, {m.Remember, at("r")},
+		{m.KMSSocket, at("kms.sock")}, {m.WitnessCAFile, at("pca")}, {m.RollbackState, at("r")},
 		{m.Store, at("keys")}, {c.Issuers[1].Managed.Store, "etcd://h/p"},
 		{c.Issuers[1].Managed.SignerSocket, "@b"},
 		{c.Issuers[2].APIServer.Kubeconfig, at("k")}, {c.Issuers[3].URL.CAFile, "/abs"},

@@ -113,7 +113,7 @@ var hints = []struct{ text, hint string }{
 	{"etcdserver: permission denied", "`etcdctl role grant-permission ROLE readwrite KEY` allows it to those who have that role"},
 	{"etcdserver: no leader", "`etcdctl endpoint status --cluster` tells which members are missing"},
 	{"etcdserver: mvcc: database space exceeded", "nothing was written: compact and defragment etcd, then `etcdctl alarm disarm`"},
-	{"failed to verify certificate", "--etcd-cafile must hold the CA of etcd's server certificates, and these the hosts of --store"},
+	{"failed to verify certificate", "--etcd-ca-file must hold the CA of etcd's server certificates, and these the hosts of --store"},
 	{"does not look like a TLS handshake", "does this etcd go without TLS? Then write etcd:// for etcds://"},
 	{"error reading server preface", "is this the port for clients, and does it want TLS? Then write etcds:// for etcd://"},
 	{"connection refused", "is etcd running there? --store wants its port for clients, usually 2379"},
@@ -123,7 +123,7 @@ var hints = []struct{ text, hint string }{
 
 func hint(text string) string {
 	if certificateRefused(text) {
-		return "--etcd-certfile and --etcd-keyfile must be of a client certificate that etcd's --trusted-ca-file has signed, like kubeadm's healthcheck-client.crt"
+		return "--etcd-cert-file and --etcd-key-file must be of a client certificate that etcd's --trusted-ca-file has signed, like kubeadm's healthcheck-client.crt"
 	}
 	i := slices.IndexFunc(hints, func(h struct{ text, hint string }) bool { return strings.Contains(text, h.text) })
 	return hints[i].hint

@@ -34,7 +34,7 @@ func Parse(spec string) (endpoints []string, key string, tls bool, err error) {
 		return fail("not an address of etcd (hint: etcd://HOST:2379,HOST:2379/PREFIX, or etcds: for TLS)")
 	}
 	if strings.ContainsAny(rest, "?#") {
-		return fail("neither ? nor # has a meaning in it (hint: certificates and users have flags of their own, --etcd-cafile and so on)")
+		return fail("neither ? nor # has a meaning in it (hint: certificates and users have flags of their own, --etcd-ca-file and so on)")
 	}
 	hosts, prefix, _ := strings.Cut(rest, "/")
 	for host := range strings.SplitSeq(hosts, ",") {

@@ -21,15 +21,15 @@ func TLSConfig(cafile, certfile, keyfile string) (*tls.Config, error) {
 	if cafile != "" {
 		pem, err := os.ReadFile(cafile)
 		if err != nil {
-			return nil, fmt.Errorf("CA of etcd: %w (hint: --etcd-cafile; kubeadm's is /etc/kubernetes/pki/etcd/ca.crt)", err)
+			return nil, fmt.Errorf("CA of etcd: %w (hint: --etcd-ca-file; kubeadm's is /etc/kubernetes/pki/etcd/ca.crt)", err)
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA of etcd: %s has no certificate in PEM form (hint: --etcd-cafile)", cafile)
+			return nil, fmt.Errorf("CA of etcd: %s has no certificate in PEM form (hint: --etcd-ca-file)", cafile)
 		}
 	}
 	if (certfile == "") != (keyfile == "") {
-		return nil, errors.New("client certificate for etcd: there is only one of certificate and key (hint: give both --etcd-certfile and --etcd-keyfile)")
+		return nil, errors.New("client certificate for etcd: there is only one of certificate and key (hint: give both --etcd-cert-file and --etcd-key-file)")
 	}
 	if certfile == "" {
 		return cfg, nil
@@ -37,7 +37,7 @@ func TLSConfig(cafile, certfile, keyfile string) (*tls.Config, error) {
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		cert, err := tls.LoadX509KeyPair(certfile, keyfile)
 		if err != nil {
-			return nil, fmt.Errorf("client certificate for etcd, %s with key %s: %w (hint: --etcd-certfile and --etcd-keyfile; both are PEM files that this user must be able to read)", certfile, keyfile, err)
+			return nil, fmt.Errorf("client certificate for etcd, %s with key %s: %w (hint: --etcd-cert-file and --etcd-key-file; both are PEM files that this user must be able to read)", certfile, keyfile, err)
 		}
 		return &cert, nil
 	}

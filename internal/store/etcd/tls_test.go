@@ -125,11 +125,11 @@ func TestTLS(t *testing.T) {
 		cfg         etcd.Config
 		unavailable bool
 	}{
-		{"wrong CA", "--etcd-cafile", config(m.addr, theirs.file("ca.crt"), cert, key), false},
-		{"the system's CAs", "--etcd-cafile", config(m.addr, "", cert, key), false},
-		{"wrong host", "--etcd-cafile", config(strings.Replace(m.addr, "127.0.0.1", "localhost", 1), ours.file("ca.crt"), cert, key), false},
-		{"no client certificate", "--etcd-certfile", config(m.addr, ours.file("ca.crt"), "", ""), false},
-		{"wrong client certificate", "--etcd-certfile", config(m.addr, ours.file("ca.crt"), theirs.file("client.crt"), theirs.file("client.key")), false},
+		{"wrong CA", "--etcd-ca-file", config(m.addr, theirs.file("ca.crt"), cert, key), false},
+		{"the system's CAs", "--etcd-ca-file", config(m.addr, "", cert, key), false},
+		{"wrong host", "--etcd-ca-file", config(strings.Replace(m.addr, "127.0.0.1", "localhost", 1), ours.file("ca.crt"), cert, key), false},
+		{"no client certificate", "--etcd-cert-file", config(m.addr, ours.file("ca.crt"), "", ""), false},
+		{"wrong client certificate", "--etcd-cert-file", config(m.addr, ours.file("ca.crt"), theirs.file("client.crt"), theirs.file("client.key")), false},
 		{"without TLS", "write etcds://", at(m.addr), true},
 		{"with TLS", "write etcd://", config(plain.addr, ours.file("ca.crt"), cert, key), true},
 	} {
@@ -153,7 +153,7 @@ func TestTLS(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, _, err := s.Load(ctx)
-	mustSay(t, err, true, cert, "--etcd-certfile")
+	mustSay(t, err, true, cert, "--etcd-cert-file")
 	ours.sign(t, "client")
 	mustLoad(t, s, "one")
 	if serial.Load() == before {
@@ -170,8 +170,8 @@ func TestTLSConfigRefuses(t *testing.T) {
 		{missing, cert, key, missing},
 		{garbage, cert, key, garbage},
 		{key, cert, key, key},
-		{ca, cert, "", "--etcd-keyfile"},
-		{ca, "", key, "--etcd-certfile"},
+		{ca, cert, "", "--etcd-key-file"},
+		{ca, "", key, "--etcd-cert-file"},
 		{ca, missing, key, missing},
 		{ca, cert, missing, missing},
 		{ca, cert, garbage, garbage},

@@ -121,7 +121,7 @@ func (s *Store) create(ctx context.Context, data []byte) error {
 // API server refuses to replace anything else than what was read.
 func (s *Store) update(ctx context.Context, secret *corev1.Secret, data []byte) error {
 	if secret.Immutable != nil && *secret.Immutable {
-		return fmt.Errorf("%s: it is marked immutable, for good (hint: save the ring with `oidc-provider keys export`, delete the Secret, and bring the ring back with `oidc-provider keys restore`)", s.doing("writing"))
+		return fmt.Errorf("%s: it is marked immutable, for good (hint: save the ring with `oidc-provider keys backup`, delete the Secret, and bring the ring back with `oidc-provider keys restore`)", s.doing("writing"))
 	}
 	err := s.write(ctx, s.client.Put().Name(s.name), secret, data)
 	switch {

@@ -15,13 +15,12 @@ import (
 	"oidc-provider/rotation"
 )
 
-func newKeysAcknowledgeCommand() *cobra.Command {
+func newKeysCopiesConfirmCommand() *cobra.Command {
 	var store storeFlags
 	var from string
 	cmd := &cobra.Command{
-		Use:     "acknowledge COPY {KID | --from FILE}",
-		Aliases: []string{"ack"},
-		Short:   "Say that a copy of the key set has a key",
+		Use:   "confirm COPY {KID | --from FILE}",
+		Short: "Say that a copy of the key set has a key",
 		Long: `Say that a copy of the key set has the key KID. If that is the next key, the copy
 has the key set as it was when the key came: the published keys that came no later
 are acknowledged with it. Any other key is acknowledged alone. The hand-over to the
@@ -38,15 +37,15 @@ FILE may be a key set (JWKS), public keys in PEM, or what these print:
 
 No private key is needed for this: sealed ones stay closed.`,
 		Example: `  # The key set has been uploaded, and this was the next key in it
-  oidc-provider keys acknowledge google-prod JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE
+  oidc-provider keys copies confirm google-prod JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE
 
   # Look at what is really there
   gcloud iam workload-identity-pools providers describe cluster-a --workload-identity-pool pool --location global --format json |
-    oidc-provider keys acknowledge google-prod --from -
+    oidc-provider keys copies confirm google-prod --from -
 
   # Files in a bucket, from a job that runs every hour
   oidc-provider export --out public && aws s3 sync public/oidc.example.com s3://oidc-example-com &&
-    curl --fail https://oidc.example.com/openid/v1/jwks | oidc-provider keys acknowledge bucket --from -`,
+    curl --fail https://oidc.example.com/openid/v1/jwks | oidc-provider keys copies confirm bucket --from -`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := acknowledgement{name: args[0], kids: args[1:]}
@@ -56,7 +55,7 @@ No private key is needed for this: sealed ones stay closed.`,
 					return err
 				}
 			}
-			a.command = fmt.Sprintf("%s keys acknowledge%s %s", program(), storeArguments(cmd.Flags()), a.name)
+			a.command = fmt.Sprintf("%s keys copies confirm%s %s", program(), storeArguments(cmd.Flags()), a.name)
 			r, _, err := changeCopies(cmd, &store, a.change)
 			a.compared.warn(cmd, a.name) // also when it failed
 			if err != nil {
@@ -101,7 +100,7 @@ func (a *acknowledgement) change(r *rotation.Ring) (next *rotation.Ring, err err
 	} else if kids, err = a.said(r, r.At(now)); err != nil {
 		return r, err
 	}
-	next, a.refused = rotation.Acknowledge(without, a.name, now, kids...)
+	next, a.refused = rotation.ConfirmCopy(without, a.name, now, kids...)
 	a.news = acknowledged(next, r, a.name)
 	return next, nil
 }
@@ -149,7 +148,7 @@ func (a *acknowledgement) report(cmd *cobra.Command, r *rotation.Ring) error {
 // acknowledged are the kids that copy name has acknowledged in r and not before.
 func acknowledged(r, before *rotation.Ring, name string) (kids []string) {
 	for i := range r.Keys {
-		if !r.Keys[i].Acknowledged[name].IsZero() && before.Keys[i].Acknowledged[name].IsZero() {
+		if !r.Keys[i].CopyConfirmedAt[name].IsZero() && before.Keys[i].CopyConfirmedAt[name].IsZero() {
 			kids = append(kids, r.Keys[i].KeyID)
 		}
 	}
@@ -294,14 +293,14 @@ func strange(r *rotation.Ring, key jwks.PublicKey) string {
 // unacknowledge takes back in r what the copy has lost.
 func (c *comparison) unacknowledge(r *rotation.Ring, name string, now time.Time) (next *rotation.Ring, err error) {
 	for _, k := range r.Keys {
-		if slices.Contains(c.lacks, k.KeyID) && !k.Acknowledged[name].IsZero() {
+		if slices.Contains(c.lacks, k.KeyID) && !k.CopyConfirmedAt[name].IsZero() {
 			c.lost = append(c.lost, k.KeyID)
 			if k.KeyID == c.next {
 				c.planned = k.SignFrom
 			}
 		}
 	}
-	next, c.signs, err = rotation.Unacknowledge(r, name, now, slices.Concat(c.lost, c.rid)...)
+	next, c.signs, err = rotation.UnconfirmCopy(r, name, now, slices.Concat(c.lost, c.rid)...)
 	return next, err
 }
 
@@ -325,7 +324,7 @@ func (c *comparison) acknowledge(name string, kids []string) ([]string, error) {
 	all := slices.Clone(c.has)
 	for _, kid := range want {
 		if !slices.Contains(all, kid) {
-			all = append(all, kid) // Acknowledge says why not
+			all = append(all, kid) // ConfirmCopy says why not
 		}
 	}
 	return all, nil

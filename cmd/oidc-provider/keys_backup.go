@@ -10,12 +10,12 @@ import (
 	"oidc-provider/rotation"
 )
 
-func newKeysExportCommand() *cobra.Command {
+func newKeysBackupCommand() *cobra.Command {
 	var store storeFlags
 	var seal recipientFlag
 	var plain bool
 	cmd := &cobra.Command{
-		Use:   "export [FILE]",
+		Use:   "backup [FILE]",
 		Short: "Write a sealed backup of the ring",
 		Long: `Write a backup of the ring to a file that does not exist yet, or to standard
 output. It is a ring document itself: everything but the private keys can be read
@@ -25,10 +25,10 @@ The private keys stay sealed as they are in the store, which takes no identity,
 or are sealed for --recipient instead, which takes one that opens them. A ring
 that is plain needs --recipient, or --plain if that is really meant.`,
 		Example: `  # A backup that the same identities open
-  oidc-provider keys export ring-2026-01-31.json --store etcd://127.0.0.1:2379/oidc-provider
+  oidc-provider keys backup ring-2026-01-31.json --store etcd://127.0.0.1:2379/oidc-provider
 
   # One for an identity that lies in a safe
-  oidc-provider keys export --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p > backup.json`,
+  oidc-provider keys backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p > backup.json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if plain && seal.recipients != nil {

@@ -21,48 +21,48 @@ import (
 	"oidc-provider/rotation"
 )
 
-// peerFlags name places that may have shown keys which a ring from an old
+// witnessFlags name places that may have shown keys which a ring from an old
 // backup does not know.
-type peerFlags struct {
-	peers  []string
-	caFile string
+type witnessFlags struct {
+	witnesses []string
+	caFile    string
 }
 
-func (p *peerFlags) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&p.peers, "peer", nil, `URL of a key set that the ring must know all keys of, to tell an old backup by; may be given several times; default the issuer's own if it is https; "none" asks nobody`)
-	flags.StringVar(&p.caFile, "peer-cafile", "", "PEM file with the CA of the peers; default the system's")
+func (p *witnessFlags) add(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&p.witnesses, "witness", nil, `URL of a key set that the ring must know all keys of, to tell an old backup by; may be given several times; default the issuer's own if it is https; "none" asks nobody`)
+	flags.StringVar(&p.caFile, "witness-ca-file", "", "PEM file with the CA of the witnesses; default the system's")
 }
 
-// peerTimeout bounds what a start waits for peers.
-const peerTimeout = 3 * time.Second
+// witnessTimeout bounds what a start waits for witnesses.
+const witnessTimeout = 3 * time.Second
 
-// ask returns what each peer shows. One that cannot be asked is passed to
+// ask returns what each witness shows. One that cannot be asked is passed to
 // failed, and is no error: it may be what is being started here.
-func (p *peerFlags) ask(ctx context.Context, issuer string, failed func(peer string, err error)) ([]rotation.Seen, error) {
-	peers, err := p.urls(issuer)
-	if err != nil || len(peers) == 0 {
+func (p *witnessFlags) ask(ctx context.Context, issuer string, failed func(witness string, err error)) ([]rotation.Seen, error) {
+	witnesses, err := p.urls(issuer)
+	if err != nil || len(witnesses) == 0 {
 		return nil, err
 	}
 	client, err := p.client()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, witnessTimeout)
 	defer cancel()
 	type answer struct {
 		seen rotation.Seen
 		err  error
 	}
-	answers := make([]answer, len(peers))
+	answers := make([]answer, len(witnesses))
 	var wg sync.WaitGroup
-	for i, peer := range peers {
-		wg.Go(func() { answers[i].seen, answers[i].err = shownAt(ctx, client, peer) })
+	for i, witness := range witnesses {
+		wg.Go(func() { answers[i].seen, answers[i].err = shownAt(ctx, client, witness) })
 	}
 	wg.Wait()
 	var all []rotation.Seen
 	for i, a := range answers {
 		if a.err != nil {
-			failed(peers[i], a.err)
+			failed(witnesses[i], a.err)
 			continue
 		}
 		all = append(all, a.seen)
@@ -70,17 +70,17 @@ func (p *peerFlags) ask(ctx context.Context, issuer string, failed func(peer str
 	return all, nil
 }
 
-func (p *peerFlags) urls(issuer string) ([]string, error) {
-	if len(p.peers) == 1 && p.peers[0] == "none" {
+func (p *witnessFlags) urls(issuer string) ([]string, error) {
+	if len(p.witnesses) == 1 && p.witnesses[0] == "none" {
 		return nil, nil
 	}
-	for _, peer := range p.peers {
-		if u, err := url.Parse(peer); err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("--peer: want the URL of a key set, like https://10.0.0.2:8443%s and with no password, or none", discovery.JWKSPath)
+	for _, witness := range p.witnesses {
+		if u, err := url.Parse(witness); err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("--witness: want the URL of a key set, like https://10.0.0.2:8443%s and with no password, or none", discovery.JWKSPath)
 		}
 	}
-	if len(p.peers) > 0 {
-		return p.peers, nil
+	if len(p.witnesses) > 0 {
+		return p.witnesses, nil
 	}
 	parsed, err := discovery.ParseIssuer(issuer)
 	if err != nil || parsed.URL().Scheme != "https" {
@@ -89,16 +89,16 @@ func (p *peerFlags) urls(issuer string) ([]string, error) {
 	return []string{parsed.JWKSURI()}, nil
 }
 
-func (p *peerFlags) client() (*http.Client, error) {
+func (p *witnessFlags) client() (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if p.caFile != "" {
 		pem, err := os.ReadFile(p.caFile)
 		if err != nil {
-			return nil, fmt.Errorf("--peer-cafile: %w", err)
+			return nil, fmt.Errorf("--witness-ca-file: %w", err)
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--peer-cafile %s: no certificate in PEM", p.caFile)
+			return nil, fmt.Errorf("--witness-ca-file %s: no certificate in PEM", p.caFile)
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
@@ -110,8 +110,8 @@ func (p *peerFlags) client() (*http.Client, error) {
 // maxKeySet is far above what any relying party reads.
 const maxKeySet = 1 << 20
 
-func shownAt(ctx context.Context, client *http.Client, peer string) (rotation.Seen, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, peer, nil)
+func shownAt(ctx context.Context, client *http.Client, witness string) (rotation.Seen, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, witness, nil)
 	if err != nil {
 		return rotation.Seen{}, err
 	}
@@ -131,7 +131,7 @@ func shownAt(ctx context.Context, client *http.Client, peer string) (rotation.Se
 	if err != nil {
 		return rotation.Seen{}, err
 	}
-	seen := rotation.Seen{By: peer}
+	seen := rotation.Seen{By: witness}
 	for _, key := range keys {
 		seen.KeyIDs = append(seen.KeyIDs, key.KeyID())
 	}

@@ -29,9 +29,9 @@ func TestPeers(t *testing.T) {
 	silent := listenSilently(t)
 
 	// One that does not answer does not speak for the others.
-	p := peerFlags{peers: []string{"http://" + silent, lost.URL, good.URL}}
+	p := witnessFlags{witnesses: []string{"http://" + silent, lost.URL, good.URL}}
 	failed := make(map[string]error)
-	seen, err := p.ask(t.Context(), "https://oidc.example.com", func(peer string, err error) { failed[peer] = err })
+	seen, err := p.ask(t.Context(), "https://oidc.example.com", func(witness string, err error) { failed[witness] = err })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,14 +41,14 @@ func TestPeers(t *testing.T) {
 	if len(failed) != 2 || failed[lost.URL] == nil || failed["http://"+silent] == nil {
 		t.Errorf("failed: %v", failed)
 	}
-	for _, peer := range []string{"nobody", "ftp://host/jwks", "https://user:hunter2@host/jwks", "https://"} {
-		p := peerFlags{peers: []string{peer}}
+	for _, witness := range []string{"nobody", "ftp://host/jwks", "https://user:hunter2@host/jwks", "https://"} {
+		p := witnessFlags{witnesses: []string{witness}}
 		if _, err := p.ask(t.Context(), "https://oidc.example.com", nil); err == nil {
-			t.Errorf("%s was asked", peer)
+			t.Errorf("%s was asked", witness)
 		}
 	}
 	for issuer, want := range map[string]string{"https://oidc.example.com/a": "https://oidc.example.com/a/openid/v1/jwks", "http://localhost": ""} {
-		urls, err := (&peerFlags{}).urls(issuer)
+		urls, err := (&witnessFlags{}).urls(issuer)
 		if err != nil || len(urls) > 1 || len(urls) == 1 != (want != "") || want != "" && urls[0] != want {
 			t.Errorf("%s: got %v, %v; want %q", issuer, urls, err, want)
 		}

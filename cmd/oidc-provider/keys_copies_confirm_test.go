@@ -98,7 +98,7 @@ func TestHeld(t *testing.T) {
 		h, err := parseHeld([]byte(tt.data))
 		if err == nil {
 			c := h.compare(r, time.Now())
-			cmd := newKeysAcknowledgeCommand()
+			cmd := newKeysCopiesConfirmCommand()
 			var stderr strings.Builder
 			cmd.SetErr(&stderr)
 			c.warn(cmd, "google")
@@ -159,7 +159,7 @@ func TestAcknowledgeSaid(t *testing.T) {
 		"the next key":   {[]string{next}, []string{active, next}},
 		"the active key": {[]string{active}, []string{active}},
 		"a later key":    {[]string{later.KeyID()}, []string{later.KeyID()}},
-		"an unknown key": {[]string{"nobody"}, []string{"nobody"}}, // Acknowledge refuses it
+		"an unknown key": {[]string{"nobody"}, []string{"nobody"}}, // ConfirmCopy refuses it
 	} {
 		a := acknowledgement{name: "google", kids: tt.given}
 		if got, err := a.said(r, r.Updated); err != nil || !slices.Equal(got, tt.want) {

@@ -1,0 +1,42 @@
+package main
+
+// flagNames are the flags for the settings of a configuration file that hints
+// name: see package hint.
+var flagNames = map[string]string{
+	"store":             "--store",
+	"issuer":            "--issuer",
+	"etcd.caFile":       "--etcd-ca-file",
+	"etcd.certFile":     "--etcd-cert-file",
+	"etcd.keyFile":      "--etcd-key-file",
+	"etcd.user":         "--etcd-user",
+	"etcd.passwordFile": "--etcd-password-file",
+	"kubeconfig":        "--kubeconfig",
+	"context":           "--context",
+	"ageIdentities":     "--age-identity",
+	"kmsSocket":         "--kms-socket",
+	"signerSocket":      "--signer-socket",
+	"publishOnly":       "--publish-only",
+	"witnesses":         "--witness",
+	"witnessCAFile":     "--witness-ca-file",
+	"rollbackState":     "--rollback-state",
+	"listen":            "--listen",
+	"adminListen":       "--admin-listen",
+	"tls.certFile":      "--tls-cert",
+	"tls.keyFile":       "--tls-key",
+
+	"policy.schedule":         "--schedule",
+	"policy.algorithm":        "--algorithm",
+	"policy.rsaBits":          "--rsa-bits",
+	"policy.publishAhead":     "--publish-ahead",
+	"policy.maxTokenLifetime": "--max-token-lifetime",
+	"policy.clockSkew":        "--clock-skew",
+}
+
+// flagName returns the flag for a setting, or the setting itself if only a
+// configuration file has it.
+func flagName(field string) string {
+	if flag, ok := flagNames[field]; ok {
+		return flag
+	}
+	return field
+}
