@@ -54,7 +54,8 @@ func serveIssuer() (issuer, token string) {
 	if err := docs.Publish(context.Background(), rotation.NewView(ring)); err != nil {
 		log.Fatal(err)
 	}
-	s.Config = &http.Server{Handler: web.Public(web.NewSite(web.NewSlot(docs)), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))}
+	site := web.NewSite(web.SiteConfig{}, web.NewSlot(docs))
+	s.Config = &http.Server{Handler: web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))}
 	s.Start()
 
 	claims := fmt.Sprintf(`{"iss":%q,"aud":["my-program"],"sub":"system:serviceaccount:default:demo","exp":%d}`, issuer, time.Now().Add(time.Hour).Unix())

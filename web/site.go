@@ -12,29 +12,33 @@ import (
 // the path of a request. Ports do not count: the one that a relying party used
 // may be that of a proxy.
 type Site struct {
-	// AnyHost finds issuers by their path alone if no issuer has the host that
-	// was asked for, for a proxy that does not pass the host on. Without it
-	// that is for requests to localhost or to an IP address only: who asks for
-	// an issuer that is not here, or not any more, must not get the keys of
-	// another one.
-	AnyHost bool
-
+	cfg    SiteConfig
 	routes atomic.Pointer[routes]
 }
 
-// A Slot is the place of one issuer in a [Site]. It shows one [Documents] after
-// another, each as a whole.
-type Slot struct {
-	issuer discovery.Issuer
-	docs   atomic.Pointer[Documents]
+// SiteConfig says how a [Site] finds an issuer.
+type SiteConfig struct {
+	// AnyHost finds issuers by their path alone if no issuer has the host that
+	// was asked for, for a proxy that does not pass the host on. By default that
+	// applies to requests to localhost or to an IP address only: a client that
+	// requests an issuer that is not served here, or not any more, must not get
+	// the keys of another one.
+	AnyHost bool
 }
 
-// NewSlot is the slot of the issuer of docs, which it shows.
+// A Slot shows the documents of one issuer in a [Site]. It shows one [Documents]
+// after another, each as a whole.
+type Slot struct{ docs atomic.Pointer[Documents] }
+
+// NewSlot returns a slot that shows docs.
 func NewSlot(docs *Documents) *Slot {
-	s := &Slot{issuer: docs.Issuer()}
+	s := new(Slot)
 	s.docs.Store(docs)
 	return s
 }
+
+// Documents returns what is shown.
+func (s *Slot) Documents() *Documents { return s.docs.Load() }
 
 // Show replaces what is shown. docs must be of the same issuer.
 func (s *Slot) Show(docs *Documents) { s.docs.Store(docs) }
@@ -53,9 +57,9 @@ type route struct {
 	kind kind
 }
 
-// NewSite serves slots.
-func NewSite(slots ...*Slot) *Site {
-	s := new(Site)
+// NewSite returns a Site that serves slots.
+func NewSite(cfg SiteConfig, slots ...*Slot) *Site {
+	s := &Site{cfg: cfg}
 	s.Set(slots)
 	return s
 }
@@ -65,8 +69,8 @@ func NewSite(slots ...*Slot) *Site {
 func (s *Site) Set(slots []*Slot) {
 	r := &routes{hosts: make(map[string]map[string]route)}
 	for _, slot := range slots {
-		u := slot.issuer.URL()
-		host := discovery.Hostname(u.Host)
+		issuer := slot.Documents().Issuer()
+		host := discovery.Hostname(issuer.URL().Host)
 		if r.hosts[host] == nil {
 			r.hosts[host] = make(map[string]route)
 		}
@@ -75,9 +79,9 @@ func (s *Site) Set(slots []*Slot) {
 				r.hosts[host][path] = route{slot, kind}
 			}
 		}
-		place(page, pagePaths(slot.issuer))
-		place(configuration, slot.issuer.ConfigurationPaths())
-		place(keySet, slot.issuer.JWKSPaths())
+		place(page, pagePaths(issuer))
+		place(configuration, issuer.ConfigurationPaths())
+		place(keySet, issuer.JWKSPaths())
 	}
 	r.paths = unambiguous(r.hosts)
 	s.routes.Store(r)
@@ -113,14 +117,14 @@ func (s *Site) find(host, path string) (*Documents, kind) {
 	r := s.routes.Load()
 	host = discovery.Hostname(host)
 	paths, known := r.hosts[host]
-	if !known && (s.AnyHost || !isName(host)) {
+	if !known && (s.cfg.AnyHost || !isName(host)) {
 		paths = r.paths
 	}
 	found, ok := paths[path]
 	if !ok {
 		return nil, 0
 	}
-	return found.slot.docs.Load(), found.kind
+	return found.slot.Documents(), found.kind
 }
 
 // isName reports whether host can be that of an issuer in the world, rather

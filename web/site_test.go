@@ -44,7 +44,7 @@ func TestIssuersAreToldApart(t *testing.T) {
 	} {
 		slots = append(slots, web.NewSlot(newDocuments(t, issuer, rotation.Policy{})))
 	}
-	site := web.NewSite(slots...)
+	site := web.NewSite(web.SiteConfig{}, slots...)
 	h := web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	for _, tt := range []struct{ host, path, issuer string }{
 		{"a.test", configuration, "https://a.test"},
@@ -86,7 +86,8 @@ func TestIssuersAreToldApart(t *testing.T) {
 	if status, _ := getFrom(h, "b.test", "/c/1"+configuration); status != 404 {
 		t.Errorf("an issuer whose host is gone: %d", status)
 	}
-	site.AnyHost = true
+	anyHost := web.NewSite(web.SiteConfig{AnyHost: true}, slots[1:2]...)
+	h = web.Public(anyHost, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if status, issuer := getFrom(h, "proxy", "/c/1"+configuration); issuer != "https://a.test/c/1" {
 		t.Errorf("any host: %d for %q", status, issuer)
 	}
@@ -98,7 +99,9 @@ func TestOneOfManyHasNothingYet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	site := web.NewSite(web.NewSlot(newDocuments(t, "https://a.test/old", rotation.Policy{})), web.NewSlot(web.NewDocuments(web.DocumentsConfig{Issuer: issuer})))
+	site := web.NewSite(web.SiteConfig{},
+		web.NewSlot(newDocuments(t, "https://a.test/old", rotation.Policy{})),
+		web.NewSlot(web.NewDocuments(web.DocumentsConfig{Issuer: issuer})))
 	h := web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	for path, want := range map[string]int{"/old" + keySet: 200, "/new" + keySet: 503, "/new" + configuration: 503, "/other" + keySet: 404} {
 		if status, _ := getFrom(h, "a.test", path); status != want {
@@ -129,8 +132,7 @@ func TestNoHalfChange(t *testing.T) {
 		return docs
 	}
 	slot := web.NewSlot(show("ES256", web.NewDocuments(web.DocumentsConfig{Issuer: issuer})))
-	site := web.NewSite(slot)
-	site.AnyHost = true
+	site := web.NewSite(web.SiteConfig{AnyHost: true}, slot)
 	h := web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	var readers sync.WaitGroup

@@ -11,10 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"oidc-provider/discovery"
+	"oidc-provider/internal/certs"
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/kube"
 	"oidc-provider/internal/mirror"
-	"oidc-provider/web"
 )
 
 func newConfigCommand() *cobra.Command {
@@ -181,7 +181,7 @@ func configWarnings(ctx context.Context, cfg *config.Config, issuers []config.Is
 		}
 	}
 	if t := cfg.TLS; t != nil && t.ACME == nil {
-		_, err := web.LoadCertificate(t.CertFile, t.KeyFile)
+		_, err := certs.Load(t.CertFile, t.KeyFile)
 		add("", err)
 	}
 	for i := range issuers {

@@ -17,6 +17,7 @@ import (
 	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/mirror"
+	"oidc-provider/internal/signer"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )
@@ -38,7 +39,7 @@ type source interface {
 type fleet struct {
 	log      *slog.Logger
 	site     *web.Site
-	sockets  *sockets
+	sockets  *signer.Sockets
 	stateDir string
 
 	// once is for one issuer that somebody has just typed: what is wrong with
@@ -275,7 +276,7 @@ func (f *fleet) settle(ctx context.Context) {
 // wait returns when all sources have ended, after ctx is done.
 func (f *fleet) wait() {
 	f.wg.Wait()
-	f.sockets.wait()
+	f.sockets.Wait()
 }
 
 // listed is how many issuers /readyz?verbose names one by one; of more, those

@@ -35,7 +35,8 @@ func FuzzVerify(f *testing.F) {
 	if err := docs.Publish(context.Background(), rotation.NewView(ring)); err != nil {
 		f.Fatal(err)
 	}
-	s.Config = &http.Server{Handler: web.Public(web.NewSite(web.NewSlot(docs)), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))}
+	site := web.NewSite(web.SiteConfig{}, web.NewSlot(docs))
+	s.Config = &http.Server{Handler: web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))}
 	s.Start()
 	defer s.Close()
 

@@ -26,7 +26,7 @@ type managed struct {
 	maxAge  time.Duration // the longer one of the two documents
 	issuer  discovery.Issuer
 	docs    *web.Documents
-	sockets *sockets
+	sockets *signer.Sockets
 	log     *slog.Logger
 
 	// shows are the kids that the issuer shows under the configuration before:
@@ -45,7 +45,7 @@ type managed struct {
 
 	// For run alone, nil until they are open.
 	place  *place
-	socket *socket
+	socket *signer.Socket
 
 	rotator atomic.Pointer[rotation.Rotator] // nil until the ring was read
 	waiting atomic.Pointer[string]           // why it was not
@@ -96,7 +96,7 @@ func (m *managed) run(ctx context.Context, shown func() bool) error {
 func (m *managed) work(ctx context.Context, shown func() bool) error {
 	if m.socket == nil && m.cfg.SignerSocket != "" {
 		var err error
-		if m.socket, err = m.sockets.acquire(ctx, m.cfg.SignerSocket, m.issuer.String()); err != nil {
+		if m.socket, err = m.sockets.Acquire(ctx, m.cfg.SignerSocket, m.issuer.String()); err != nil {
 			return err
 		}
 	}
@@ -118,13 +118,13 @@ func (m *managed) work(ctx context.Context, shown func() bool) error {
 		rotator.Run(ctx)
 		return nil
 	}
-	m.socket.use(ctx, rotator, time.Duration(m.cfg.RefreshHint))
+	m.socket.Use(ctx, rotator, time.Duration(m.cfg.RefreshHint))
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer context.AfterFunc(m.socket.ctx, stop)()
+	defer context.AfterFunc(m.socket.Context(), stop)()
 	rotator.Run(ctx)
-	if broken := context.Cause(m.socket.ctx); broken != nil {
-		m.sockets.release(m.socket)
+	if broken := context.Cause(m.socket.Context()); broken != nil {
+		m.sockets.Release(m.socket)
 		m.socket = nil
 		return broken
 	}
@@ -132,7 +132,7 @@ func (m *managed) work(ctx context.Context, shown func() bool) error {
 }
 
 func (m *managed) close() {
-	m.sockets.release(m.socket)
+	m.sockets.Release(m.socket)
 	if m.place != nil {
 		m.place.close()
 	}

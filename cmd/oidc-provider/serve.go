@@ -21,6 +21,7 @@ import (
 
 	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
+	"oidc-provider/internal/signer"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )
@@ -119,8 +120,8 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 
 	s := &server{log: log, metrics: newMetrics()}
 	s.fleet = &fleet{
-		log: log, site: web.NewSite(), once: o.config == "",
-		sockets: &sockets{log: log, metrics: s.metrics},
+		log: log, once: o.config == "",
+		sockets: signer.NewSockets(log, s.metrics),
 		opened:  func(*rotation.Ring, bool) {},
 	}
 	if o.config == "" {
@@ -155,8 +156,8 @@ func (o *serveOptions) fromFlags(cmd *cobra.Command, s *server) error {
 	if err != nil {
 		return err
 	}
-	place.close()               // it is opened in its place once all else is well
-	s.fleet.site.AnyHost = true // there is but one issuer
+	place.close()                                             // it is opened in its place once all else is well
+	s.fleet.site = web.NewSite(web.SiteConfig{AnyHost: true}) // there is but one issuer
 	m := &config.Managed{
 		Store: o.store.spec, Create: !cmd.Flags().Changed("store"), PublishOnly: o.publishOnly,
 		SignerSocket: o.signerSocket, RefreshHint: config.Duration(o.refreshHint), Policy: config.PolicyOf(policy),
@@ -209,7 +210,7 @@ func (o *serveOptions) fromFile(cmd *cobra.Command, s *server) error {
 	if s.cfg, err = config.Parse(o.config, data); err != nil {
 		return err
 	}
-	s.fleet.stateDir, s.fleet.site.AnyHost = s.cfg.StateDir, s.cfg.AnyHost
+	s.fleet.stateDir, s.fleet.site = s.cfg.StateDir, web.NewSite(web.SiteConfig{AnyHost: s.cfg.AnyHost})
 	s.reload = newReloader(o.config, data, s.cfg, s.log)
 	s.reload.apply = s.apply
 	return nil

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"oidc-provider/discovery"
+	"oidc-provider/internal/certs"
 	"oidc-provider/internal/config"
 	"oidc-provider/web"
 )
@@ -30,9 +31,9 @@ type server struct {
 	fleet   *fleet
 	reload  *reloader // nil if there is no file
 
-	public, admin, challenges net.Listener     // challenges may be nil
-	cert                      *web.Certificate // at most one of these is there
-	acme                      *web.ACME
+	public, admin, challenges net.Listener       // challenges may be nil
+	cert                      *certs.Certificate // at most one of these is there
+	acme                      *certs.ACME
 
 	stopping atomic.Bool
 }
@@ -40,7 +41,7 @@ type server struct {
 // bind opens every address and loads the certificate.
 func (s *server) bind(ctx context.Context) (err error) {
 	if t := s.cfg.TLS; t != nil && t.ACME == nil {
-		if s.cert, err = web.LoadCertificate(t.CertFile, t.KeyFile); err != nil {
+		if s.cert, err = certs.Load(t.CertFile, t.KeyFile); err != nil {
 			return err
 		}
 		s.metrics.MustRegister(s.cert.Metric())
@@ -62,7 +63,7 @@ func (s *server) bind(ctx context.Context) (err error) {
 }
 
 func (s *server) bindACME(ctx context.Context, cfg *config.ACME) (err error) {
-	acme := web.ACMEConfig{
+	acme := certs.ACMEConfig{
 		Directory: cfg.Directory, Email: cfg.Email, Storage: cfg.Storage, CAFile: cfg.CAFile, Challenges: cfg.Challenges,
 		TLSPort: port(s.public), CheckInterval: time.Duration(cfg.CheckInterval), Log: s.log,
 	}
@@ -72,7 +73,7 @@ func (s *server) bindACME(ctx context.Context, cfg *config.ACME) (err error) {
 		}
 		acme.HTTPPort = port(s.challenges)
 	}
-	if s.acme, err = web.NewACME(acme); err != nil {
+	if s.acme, err = certs.NewACME(acme); err != nil {
 		return err
 	}
 	s.metrics.MustRegister(s.acme.Metric())
@@ -243,10 +244,16 @@ func (s *server) checks(issuer string) []web.Check {
 		checks = append(checks, s.reload.check(issuer == "" && s.cfg.Readiness == "all"))
 	}
 	if s.cert != nil {
-		checks = append(checks, s.cert.Check())
+		checks = append(checks, certificateCheck(s.cert.Status))
 	}
 	if s.acme != nil {
-		checks = append(checks, s.acme.Check())
+		checks = append(checks, certificateCheck(s.acme.Status))
 	}
 	return checks
+}
+
+// certificateCheck is advisory: a relying party that cannot connect finds the
+// other replicas no better.
+func certificateCheck(status func() (string, error)) web.Check {
+	return web.Check{Name: "certificate", Advisory: true, Run: status}
 }

@@ -1,4 +1,4 @@
-package web_test
+package certs_test
 
 import (
 	"context"
@@ -27,7 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"oidc-provider/web"
+	"oidc-provider/internal/certs"
 )
 
 // noAuthority is where nobody listens, and noIssuer its name in the storage.
@@ -42,27 +42,27 @@ func TestACMEConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
-		change func(*web.ACMEConfig)
+		change func(*certs.ACMEConfig)
 		want   string // in the error, "" for none
 	}{
-		"as it is":               {func(*web.ACMEConfig) {}, ""},
-		"everything":             {func(c *web.ACMEConfig) { c.Email, c.CheckInterval = "a@example.com", time.Second }, ""},
-		"both challenges":        {func(c *web.ACMEConfig) { c.Challenges, c.HTTPPort = []string{"http-01", "tls-alpn-01"}, 80 }, ""},
-		"http directory":         {func(c *web.ACMEConfig) { c.Directory = "http://ca.example.com/dir" }, "(hint: such as https://"},
-		"directory without host": {func(c *web.ACMEConfig) { c.Directory = "https:///dir" }, "(hint: such as"},
-		"email with a name":      {func(c *web.ACMEConfig) { c.Email = "A <a@example.com>" }, "(hint: name@example.com"},
-		"no storage":             {func(c *web.ACMEConfig) { c.Storage = "" }, "(hint: name a directory"},
-		"unknown challenge":      {func(c *web.ACMEConfig) { c.Challenges = []string{"dns-01"} }, "(hint: tls-alpn-01 and http-01"},
-		"no TLS port":            {func(c *web.ACMEConfig) { c.TLSPort = 0 }, "(hint: it needs a port"},
-		"no HTTP port":           {func(c *web.ACMEConfig) { c.Challenges = []string{"tls-alpn-01", "http-01"} }, "(hint: it needs a port"},
-		"hurry":                  {func(c *web.ACMEConfig) { c.CheckInterval = time.Millisecond }, "(hint: it takes 1s"},
-		"no CA file":             {func(c *web.ACMEConfig) { c.CAFile = "/nowhere/ca.pem" }, "/nowhere/ca.pem"},
-		"no PEM":                 {func(c *web.ACMEConfig) { c.CAFile = noCA }, "(hint: it takes PEM)"},
+		"as it is":               {func(*certs.ACMEConfig) {}, ""},
+		"everything":             {func(c *certs.ACMEConfig) { c.Email, c.CheckInterval = "a@example.com", time.Second }, ""},
+		"both challenges":        {func(c *certs.ACMEConfig) { c.Challenges, c.HTTPPort = []string{"http-01", "tls-alpn-01"}, 80 }, ""},
+		"http directory":         {func(c *certs.ACMEConfig) { c.Directory = "http://ca.example.com/dir" }, "(hint: such as https://"},
+		"directory without host": {func(c *certs.ACMEConfig) { c.Directory = "https:///dir" }, "(hint: such as"},
+		"email with a name":      {func(c *certs.ACMEConfig) { c.Email = "A <a@example.com>" }, "(hint: name@example.com"},
+		"no storage":             {func(c *certs.ACMEConfig) { c.Storage = "" }, "(hint: name a directory"},
+		"unknown challenge":      {func(c *certs.ACMEConfig) { c.Challenges = []string{"dns-01"} }, "(hint: tls-alpn-01 and http-01"},
+		"no TLS port":            {func(c *certs.ACMEConfig) { c.TLSPort = 0 }, "(hint: it needs a port"},
+		"no HTTP port":           {func(c *certs.ACMEConfig) { c.Challenges = []string{"tls-alpn-01", "http-01"} }, "(hint: it needs a port"},
+		"hurry":                  {func(c *certs.ACMEConfig) { c.CheckInterval = time.Millisecond }, "(hint: it takes 1s"},
+		"no CA file":             {func(c *certs.ACMEConfig) { c.CAFile = "/nowhere/ca.pem" }, "/nowhere/ca.pem"},
+		"no PEM":                 {func(c *certs.ACMEConfig) { c.CAFile = noCA }, "(hint: it takes PEM)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := web.ACMEConfig{Storage: filepath.Join(t.TempDir(), "acme"), TLSPort: 443}
+			cfg := certs.ACMEConfig{Storage: filepath.Join(t.TempDir(), "acme"), TLSPort: 443}
 			tt.change(&cfg)
-			a, err := web.NewACME(cfg)
+			a, err := certs.NewACME(cfg)
 			if err == nil {
 				a.Stop()
 				a.Stop() // twice is as good
@@ -80,7 +80,7 @@ func TestACMEConfig(t *testing.T) {
 func TestACMEStorageMode(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "deep", "acme")
 	open := func() error {
-		a, err := web.NewACME(web.ACMEConfig{Storage: dir, TLSPort: 443})
+		a, err := certs.NewACME(certs.ACMEConfig{Storage: dir, TLSPort: 443})
 		if err == nil {
 			a.Stop()
 		}
@@ -105,7 +105,7 @@ func TestACMEStorageMode(t *testing.T) {
 func TestACMEChallengesPassOn(t *testing.T) {
 	next := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	for _, challenge := range []string{"http-01", "tls-alpn-01"} {
-		a, err := web.NewACME(web.ACMEConfig{Storage: filepath.Join(t.TempDir(), "acme"), Challenges: []string{challenge}, TLSPort: 443, HTTPPort: 80})
+		a, err := certs.NewACME(certs.ACMEConfig{Storage: filepath.Join(t.TempDir(), "acme"), Challenges: []string{challenge}, TLSPort: 443, HTTPPort: 80})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +145,7 @@ func (l *sharedLog) String() string {
 // An acmeFixture has an ACME whose authority is away.
 type acmeFixture struct {
 	t       *testing.T
-	a       *web.ACME
+	a       *certs.ACME
 	storage string
 	log     sharedLog
 }
@@ -153,7 +153,7 @@ type acmeFixture struct {
 func newACME(t *testing.T, directory, storage string) *acmeFixture {
 	t.Helper()
 	f := &acmeFixture{t: t, storage: storage}
-	a, err := web.NewACME(web.ACMEConfig{
+	a, err := certs.NewACME(certs.ACMEConfig{
 		Directory: directory, Storage: storage, TLSPort: 443, Log: slog.New(slog.NewTextHandler(&f.log, nil)),
 	})
 	if err != nil {
@@ -167,7 +167,7 @@ func newACME(t *testing.T, directory, storage string) *acmeFixture {
 func (f *acmeFixture) expect(when, want string, well bool) {
 	f.t.Helper()
 	synctest.Wait()
-	detail, err := f.a.Check().Run()
+	detail, err := f.a.Status()
 	if err != nil {
 		detail = err.Error()
 	}
@@ -242,7 +242,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 		f.a.Manage(t.Context(), []string{"b.example.com"})
 		time.Sleep(time.Hour)
 		f.expect("of two names one", "b.example.com has none yet: ", false)
-		if detail, err := f.a.Check().Run(); err == nil || strings.Contains(err.Error(), "oidc.example.com") || attempts() != 2 {
+		if detail, err := f.a.Status(); err == nil || strings.Contains(err.Error(), "oidc.example.com") || attempts() != 2 {
 			t.Errorf("of a name that is gone the check says %q, %v, after %d attempts", detail, err, attempts())
 		}
 		f.stop()

@@ -1,4 +1,4 @@
-package web_test
+package certs_test
 
 import (
 	"crypto/ecdsa"
@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"oidc-provider/web"
+	"oidc-provider/internal/certs"
 )
 
 // writePair writes a certificate that is valid until notAfter, and its key.
@@ -44,7 +44,7 @@ func writePair(t *testing.T, certFile, keyFile string, notAfter time.Time) {
 func TestCertificateFollowsItsFiles(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	if _, err := web.LoadCertificate(certFile, keyFile); err == nil {
+	if _, err := certs.Load(certFile, keyFile); err == nil {
 		t.Error("files that are not there were loaded")
 	}
 	for _, name := range []string{certFile, keyFile} {
@@ -52,13 +52,13 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := web.LoadCertificate(certFile, keyFile); err == nil {
+	if _, err := certs.Load(certFile, keyFile); err == nil {
 		t.Error("empty files were loaded")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		first := time.Now().Add(2 * time.Hour).Truncate(time.Second)
 		writePair(t, certFile, keyFile, first)
-		cert, err := web.LoadCertificate(certFile, keyFile)
+		cert, err := certs.Load(certFile, keyFile)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 			if got := cert.NotAfter(); !got.Equal(notAfter) {
 				t.Errorf("%s: the certificate in use expires at %v, want %v", what, got, notAfter)
 			}
-			_, err := cert.Check().Run()
+			_, err := cert.Status()
 			if problem == "" && err != nil || problem != "" && (err == nil || !strings.Contains(err.Error(), problem)) {
 				t.Errorf("%s: the check says %v, want %q", what, err, problem)
 			}

@@ -1,4 +1,4 @@
-package web
+package certs
 
 import (
 	"context"
@@ -426,34 +426,32 @@ func (a *ACME) current(host string) *x509.Certificate {
 	return newest
 }
 
-// Check is the readiness check of the certificates. It is advisory: a relying
-// party that cannot connect finds the other replicas no better.
-func (a *ACME) Check() Check {
-	return Check{Name: "certificate", Advisory: true, Run: func() (string, error) {
-		a.mu.Lock()
-		reasons := make(map[string]error, len(a.hosts))
-		for host, h := range a.hosts {
-			reasons[host] = h.err
-		}
-		a.mu.Unlock()
+// Status returns when each certificate expires, for readiness, and an error if
+// one is missing, has expired or cannot be renewed.
+func (a *ACME) Status() (string, error) {
+	a.mu.Lock()
+	reasons := make(map[string]error, len(a.hosts))
+	for host, h := range a.hosts {
+		reasons[host] = h.err
+	}
+	a.mu.Unlock()
 
-		var well, ill []string
-		for _, host := range slices.Sorted(maps.Keys(reasons)) {
-			state, ok := describe(a.current(host), reasons[host])
-			if ok {
-				well = append(well, host+" "+state)
-			} else {
-				ill = append(ill, host+" "+state)
-			}
+	var well, ill []string
+	for _, host := range slices.Sorted(maps.Keys(reasons)) {
+		state, ok := describe(a.current(host), reasons[host])
+		if ok {
+			well = append(well, host+" "+state)
+		} else {
+			ill = append(ill, host+" "+state)
 		}
-		if len(ill) > 0 {
-			return "", errors.New(strings.Join(ill, "; "))
-		}
-		if len(well) == 0 {
-			return "no name needs one", nil
-		}
-		return strings.Join(well, "; "), nil
-	}}
+	}
+	if len(ill) > 0 {
+		return "", errors.New(strings.Join(ill, "; "))
+	}
+	if len(well) == 0 {
+		return "no name needs one", nil
+	}
+	return strings.Join(well, "; "), nil
 }
 
 // describe says how a certificate is. Renewal begins long before the last tenth

@@ -1,4 +1,4 @@
-package main
+package signer
 
 import (
 	"context"
@@ -9,26 +9,29 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"oidc-provider/internal/signer"
 )
 
-// sockets are the signer sockets of a process. One stays open while the ring
+// Sockets holds the signer sockets of a process. One stays open while the ring
 // behind it is opened anew with other settings: kube-apiserver notices nothing.
-type sockets struct {
+type Sockets struct {
 	log     *slog.Logger
 	metrics prometheus.Registerer
 
 	mu   sync.Mutex
-	held map[string]*socket
+	held map[string]*Socket // by path
 	wg   sync.WaitGroup
 }
 
-// A socket is open as long as somebody has acquired it, and answers from the
-// first use on: who connects before waits. ctx ends with it, for the cause that
-// it could not be served.
-type socket struct {
-	all    *sockets
+// NewSockets returns a Sockets that logs to log and registers the metrics of each
+// socket, with the label issuer, at metrics.
+func NewSockets(log *slog.Logger, metrics prometheus.Registerer) *Sockets {
+	return &Sockets{log: log, metrics: metrics, held: make(map[string]*Socket)}
+}
+
+// A Socket is open from [Sockets.Acquire] to the last [Sockets.Release], and
+// answers from the first [Socket.Use]: until then clients that connect wait.
+type Socket struct {
+	all    *Sockets
 	path   string
 	issuer string
 	ctx    context.Context
@@ -37,17 +40,21 @@ type socket struct {
 	// Guarded by all.mu. A socket without a listener is being opened.
 	users    int
 	listener net.Listener
-	server   *signer.Server // nil before the first use
+	server   *Server // nil before the first Use
 }
 
-// acquire opens the socket at path for issuer, which alone may acquire it again
-// as long as it is held.
-func (s *sockets) acquire(ctx context.Context, path, issuer string) (*socket, error) {
+// Context is done when the socket is closed. If that is because it could not be
+// served, [context.Cause] returns why.
+func (k *Socket) Context() context.Context { return k.ctx }
+
+// Acquire opens the socket at path for issuer. Until it is released, the same
+// issuer can acquire it again, and others cannot.
+func (s *Sockets) Acquire(ctx context.Context, path, issuer string) (*Socket, error) {
 	k, err := s.reserve(path, issuer)
 	if err != nil || k.listener != nil {
 		return k, err
 	}
-	l, err := signer.Listen(ctx, path) // which may take a while
+	l, err := Listen(ctx, path) // which may take a while
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -58,7 +65,7 @@ func (s *sockets) acquire(ctx context.Context, path, issuer string) (*socket, er
 	return k, nil
 }
 
-func (s *sockets) reserve(path, issuer string) (*socket, error) {
+func (s *Sockets) reserve(path, issuer string) (*Socket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch k := s.held[path]; {
@@ -71,17 +78,14 @@ func (s *sockets) reserve(path, issuer string) (*socket, error) {
 		k.users++
 		return k, nil
 	}
-	k := &socket{all: s, path: path, issuer: issuer, users: 1}
+	k := &Socket{all: s, path: path, issuer: issuer, users: 1}
 	k.ctx, k.stop = context.WithCancelCause(context.Background())
-	if s.held == nil {
-		s.held = make(map[string]*socket)
-	}
 	s.held[path] = k
 	return k, nil
 }
 
-// release lets go of what acquire returned, if it did.
-func (s *sockets) release(k *socket) {
+// Release undoes one Acquire, and closes the socket with the last. k may be nil.
+func (s *Sockets) Release(k *Socket) {
 	if k == nil {
 		return
 	}
@@ -99,8 +103,8 @@ func (s *sockets) release(k *socket) {
 	}
 }
 
-// use answers with keys from now on.
-func (k *socket) use(ctx context.Context, keys signer.Keys, refreshHint time.Duration) {
+// Use answers with keys from now on, unless ctx is done. See [NewServer].
+func (k *Socket) Use(ctx context.Context, keys Keys, refreshHint time.Duration) {
 	k.all.mu.Lock()
 	defer k.all.mu.Unlock()
 	if ctx.Err() != nil {
@@ -110,12 +114,12 @@ func (k *socket) use(ctx context.Context, keys signer.Keys, refreshHint time.Dur
 		k.server.Use(keys, refreshHint)
 		return
 	}
-	k.server = signer.NewServer(keys, refreshHint)
+	k.server = NewServer(keys, refreshHint)
 	metrics := prometheus.WrapRegistererWith(prometheus.Labels{"issuer": k.issuer}, k.all.metrics)
 	k.all.wg.Go(func() {
 		k.stop(k.server.Serve(k.ctx, k.listener, metrics, k.all.log))
 	})
 }
 
-// wait returns when every socket that was released is closed.
-func (s *sockets) wait() { s.wg.Wait() }
+// Wait returns when every socket that was released is closed.
+func (s *Sockets) Wait() { s.wg.Wait() }

@@ -1,4 +1,6 @@
-package web
+// Package certs provides the TLS certificates of the public address: from two
+// files, or from an ACME authority.
+package certs
 
 import (
 	"bytes"
@@ -24,8 +26,8 @@ type Certificate struct {
 	certPEM, keyPEM []byte
 }
 
-// LoadCertificate reads both files.
-func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
+// Load reads both files.
+func Load(certFile, keyFile string) (*Certificate, error) {
 	c := &Certificate{certFile: certFile, keyFile: keyFile}
 	if _, err := c.reload(); err != nil {
 		return nil, err
@@ -92,19 +94,17 @@ func (c *Certificate) reload() (changed bool, err error) {
 // NotAfter is when the certificate in use expires.
 func (c *Certificate) NotAfter() time.Time { return c.current.Load().Leaf.NotAfter }
 
-// Check is the readiness check of the certificate. It is advisory: a relying
-// party that cannot connect finds the other replicas no better.
-func (c *Certificate) Check() Check {
-	return Check{Name: "certificate", Advisory: true, Run: func() (string, error) {
-		expiry := c.NotAfter().UTC().Format(time.RFC3339)
-		if time.Now().After(c.NotAfter()) {
-			return "", fmt.Errorf("expired at %s (hint: replace %s)", expiry, c.certFile)
-		}
-		if failure := c.failing.Load(); failure != nil {
-			return "", fmt.Errorf("expires at %s, and cannot be renewed: %w", expiry, *failure)
-		}
-		return "expires at " + expiry, nil
-	}}
+// Status returns when the certificate in use expires, for readiness, and an error
+// if it has expired or cannot be renewed.
+func (c *Certificate) Status() (string, error) {
+	expiry := c.NotAfter().UTC().Format(time.RFC3339)
+	if time.Now().After(c.NotAfter()) {
+		return "", fmt.Errorf("expired at %s (hint: replace %s)", expiry, c.certFile)
+	}
+	if failure := c.failing.Load(); failure != nil {
+		return "", fmt.Errorf("expires at %s, and cannot be renewed: %w", expiry, *failure)
+	}
+	return "expires at " + expiry, nil
 }
 
 // Metric is the time at which the certificate in use expires.
