@@ -61,7 +61,7 @@ func checkIssuer(raw string) (*url.URL, error) {
 		return nil, errors.New("user information is not allowed")
 	case strings.ContainsAny(raw, "?#"):
 		return nil, errors.New("query and fragment are not allowed")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !Loopback(u.Hostname()):
 		return nil, errors.New("http is for loopback hosts only (hint: use https)")
 	case u.Scheme != "https" && u.Scheme != "http":
 		return nil, fmt.Errorf("scheme %q (hint: use https)", u.Scheme)
@@ -82,7 +82,8 @@ func checkIssuer(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-func isLoopback(host string) bool {
+// Loopback reports whether host, without a port, names this machine.
+func Loopback(host string) bool {
 	if host == "localhost" {
 		return true
 	}
