@@ -2,7 +2,7 @@
 // simulation against each broken version: a rule that can be broken unnoticed
 // is one that nothing checks.
 //
-//	go run .ci/mutate.go [TEXT]
+//	go run ./ci/mutations [TEXT]
 //
 // runs all, or those whose rule has TEXT in it.
 package main
