@@ -1,5 +1,5 @@
-// Package etcd keeps a ring under one key of an etcd cluster. [Parse] reads
-// what --store says, [TLSConfig] the certificates, and [New] makes the store.
+// Package etcd keeps a ring under one key of an etcd cluster. [Parse] reads the
+// address of a store, [TLSConfig] the certificates, and [New] returns the store.
 package etcd
 
 import (
@@ -13,65 +13,81 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/rotation"
 )
 
 const (
-	// patience is how long one member has to answer before the next is asked
-	// as well: ten times what a member takes that is well.
+	// patience is how long a member may take to answer before the next member is
+	// asked as well: ten times what a healthy member takes.
 	patience = 300 * time.Millisecond
-	// attemptTimeout is how long one request waits, or one connection.
+	// attemptTimeout limits one request, and one attempt to connect.
 	attemptTimeout = time.Second
 	loadTimeout    = 3 * time.Second
 	swapTimeout    = 5 * time.Second
 )
 
-// Config says where a ring is and who asks for it.
+// Config names a key of an etcd cluster and the credentials for it.
 type Config struct {
 	// Endpoints are the client addresses of the members, as host:port or as
-	// URLs (http, https, unix). Name all of them, the nearest first: it is
-	// the one that is asked for as long as it answers.
+	// URLs (http, https, unix). List all members, the nearest first: the first
+	// one serves all reads for as long as it answers. Required.
 	Endpoints []string
 
-	// Key is the one key that is read and written, like /oidc-provider/ring.
+	// Key is the only key that is read and written, such as
+	// /oidc-provider/ring. Required.
 	Key string
 
-	// TLS is for the connections to all endpoints. Nil means none, with the
-	// ring in clear text on the network.
+	// TLS configures the connections to all endpoints. Nil means no TLS: the
+	// ring crosses the network in clear text.
 	TLS *tls.Config
 
-	// Username and Password are for a cluster with authentication, unless
-	// the client certificate names the user. Both or none.
+	// Username and Password log in to a cluster with authentication. Set both,
+	// or neither if the client certificate names the user.
 	Username, Password string
 }
 
-// A Store is the value of one key in etcd, its version the key's ModRevision.
-// It implements [rotation.Watcher].
+// A Store is the value of one key in etcd; its version is the ModRevision of the
+// key. It implements [rotation.Watcher].
 type Store struct {
 	key     string
 	members []*member
-	best    atomic.Int32 // index of the member that has answered last
+	best    atomic.Int32 // index of the member that answered last
 }
 
 var _ rotation.Watcher = (*Store)(nil)
 
-// New makes a store. It does not connect: etcd may come up later.
+// New returns the store that cfg names. It does not connect: etcd may start
+// later.
 func New(cfg Config) (*Store, error) {
 	if len(cfg.Endpoints) == 0 || cfg.Key == "" {
-		return nil, errors.New("etcd: no endpoints or no key (hint: --store etcd://HOST:2379/PREFIX)")
-	}
-	if (cfg.Username == "") != (cfg.Password == "") {
-		return nil, errors.New("etcd: user name and password go together (hint: --etcd-user and --etcd-password-file; leave out both if the client certificate names the user)")
+		return nil, hint.Errorf("set {store} to etcd://HOST:2379/PREFIX", "etcd: no endpoints or no key")
 	}
 	s := &Store{key: cfg.Key}
 	for _, e := range cfg.Endpoints {
-		// The client would go by the scheme, whatever else is configured.
-		if strings.HasPrefix(e, "http:") && cfg.TLS != nil || strings.HasPrefix(e, "https:") && cfg.TLS == nil {
-			return nil, fmt.Errorf("etcd: endpoint %s does not fit the TLS settings (hint: etcds:// is with TLS, etcd:// without)", e)
-		}
 		s.members = append(s.members, newMember(cfg, e))
 	}
+	if (cfg.Username == "") != (cfg.Password == "") {
+		return nil, hint.Errorf("set both {etcd.user} and {etcd.passwordFile}, or neither if the certificate names the user",
+			"%v: a user name without a password, or the reverse", s)
+	}
+	for _, e := range cfg.Endpoints {
+		// The client follows the scheme of the endpoint and ignores cfg.TLS.
+		if strings.HasPrefix(e, "http:") && cfg.TLS != nil || strings.HasPrefix(e, "https:") && cfg.TLS == nil {
+			return nil, hint.Errorf("write {store} as etcds://… to use TLS, as etcd://… to use none",
+				"%v: endpoint %s contradicts the TLS settings", s, e)
+		}
+	}
 	return s, nil
+}
+
+// String names the key and all endpoints.
+func (s *Store) String() string {
+	var endpoints []string
+	for _, m := range s.members {
+		endpoints = append(endpoints, m.endpoint)
+	}
+	return fmt.Sprintf("etcd key %s at %s", s.key, strings.Join(endpoints, ", "))
 }
 
 // Close closes the connections. The store cannot be used afterwards.
@@ -85,18 +101,18 @@ func (s *Store) Close() error {
 
 // Load implements [rotation.Store]. It gives up after three seconds.
 func (s *Store) Load(ctx context.Context) ([]byte, rotation.Version, error) {
-	a, err := s.ask(ctx)
-	if err != nil {
-		return nil, "", s.failure(ctx, "reading", err)
+	a, failed := s.ask(ctx)
+	if failed != nil {
+		return nil, "", s.failure(ctx, "reading", failed)
 	}
 	return a.data, a.version(), nil
 }
 
-// ask returns the first answer of any member. The member that has answered
-// last is asked first, and the next one when that takes too long. clientv3's
-// own balancer takes one with a live connection at random, which a member that
-// is paused keeps for a long time.
-func (s *Store) ask(ctx context.Context) (*answer, error) {
+// ask returns the first answer of any member. It asks the member that answered
+// last, and the next one if that takes too long. clientv3's own balancer chooses
+// at random among members with an open connection, and a paused member keeps its
+// connections open for a long time.
+func (s *Store) ask(ctx context.Context) (*answer, failures) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	first := int(s.best.Load())
@@ -125,14 +141,13 @@ func (s *Store) prefer(best *member) {
 	}
 }
 
-// Swap implements [rotation.Store]. It reads first: the write is then sent to
-// a member that has just answered, once and to no other. Sent again after it
-// may have been done, it would conflict with itself.
+// Swap implements [rotation.Store]. It reads first, so that the write goes to a
+// member that has just answered. The write is sent once, to that member only: a
+// second attempt after a first that succeeded would conflict with it.
 func (s *Store) Swap(parent context.Context, data []byte, old rotation.Version) error {
-	const doing = "writing"
-	a, err := s.ask(parent)
-	if err != nil {
-		return s.failure(parent, doing, err)
+	a, failed := s.ask(parent)
+	if failed != nil {
+		return s.failure(parent, "writing", failed)
 	}
 	if a.version() != old {
 		return rotation.ErrConflict
@@ -145,10 +160,12 @@ func (s *Store) Swap(parent context.Context, data []byte, old rotation.Version) 
 		Commit()
 	switch {
 	case tooLarge(err):
-		return fmt.Errorf("writing %s in etcd: its %d bytes are more than %s takes; nothing was written (hint: raise --max-request-bytes, by default 1.5 MiB, of every member, or rotate less often: retired keys make the ring grow)", s.key, len(data), a.member.endpoint)
+		return hint.Errorf("raise etcd's --max-request-bytes (default 1.5 MiB) on every member, or rotate less often: "+
+			"retired keys make the ring grow",
+			"writing %v: the %d bytes are more than %s accepts; nothing was written", s, len(data), a.member.endpoint)
 	case err != nil:
 		a.err = err
-		return s.failure(parent, doing, failures{a})
+		return s.failure(parent, "writing", failures{a})
 	case !resp.Succeeded:
 		return rotation.ErrConflict
 	}

@@ -12,10 +12,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/rotation"
 )
 
-// failures are answers of members that failed.
+// failures holds the answers of members that failed. It does not wrap their
+// errors: a gRPC status of etcd must not pass for one of ours.
 type failures []*answer
 
 func (f failures) Error() string {
@@ -26,35 +28,32 @@ func (f failures) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// passes tells whether all may work again by themselves.
-func (f failures) passes() bool {
+// transient reports whether all failures may end without a change by an operator.
+func (f failures) transient() bool {
 	for _, a := range f {
-		if !passes(a.err) {
+		if !transient(a.err) {
 			return false
 		}
 	}
 	return true
 }
 
-// failure says what went wrong while doing something. It is the one place that
-// decides what [rotation.ErrUnavailable] is, and what is not: a failure that
-// stays until somebody changes something.
-func (s *Store) failure(ctx context.Context, doing string, err error) error {
-	doing = fmt.Sprintf("%s %s in etcd", doing, s.key)
+// failure returns the error of an operation on the store. It is the only place
+// that decides whether a failure is [rotation.ErrUnavailable] or stays until an
+// operator changes something.
+func (s *Store) failure(ctx context.Context, doing string, failed failures) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return fmt.Errorf("%s: %w", doing, ctx.Err())
+		return fmt.Errorf("%s %v: %w", doing, s, ctx.Err())
 	}
-	text := err.Error()
-	if !strings.Contains(text, "(hint: ") {
-		text += " (hint: " + strings.ReplaceAll(hint(text), "KEY", s.key) + ")"
+	// failed names the endpoints.
+	err := fmt.Errorf("%s etcd key %s: %w", doing, s.key, failed)
+	if failed.transient() {
+		err = fmt.Errorf("%s etcd key %s: %w: %w", doing, s.key, rotation.ErrUnavailable, failed)
 	}
-	if f := (failures{}); errors.As(err, &f) && f.passes() {
-		return fmt.Errorf("%s: %w: %s", doing, rotation.ErrUnavailable, text)
-	}
-	return fmt.Errorf("%s: %s", doing, text)
+	return hint.Wrap(err, strings.ReplaceAll(hintFor(failed.Error()), "KEY", s.key))
 }
 
-// reason is what err says, without the wrapping that gRPC puts around it.
+// reason returns the text of err without the wrapping that gRPC adds.
 func reason(err error) string {
 	text := strings.TrimPrefix(rpctypes.ErrorDesc(err), "latest balancer error: ")
 	if _, quoted, ok := strings.Cut(text, "connection error: desc = "); ok {
@@ -65,18 +64,19 @@ func reason(err error) string {
 	return text
 }
 
-// saysLittle tells of an end of time, or of another goroutine's.
+// saysLittle reports whether err only says that time ran out, or that another
+// goroutine closed the connection.
 func saysLittle(err error) bool {
 	return status.Code(err) == codes.Canceled || strings.HasPrefix(reason(err), "context ")
 }
 
-// passes tells of what may work later, or on another member.
-func passes(err error) bool {
+// transient reports whether the request may succeed later, or on another member.
+func transient(err error) bool {
 	switch {
 	case certificateRefused(reason(err)), strings.Contains(reason(err), "failed to verify certificate"):
 		return false
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return true // no time for a connection, or another goroutine has dropped it
+		return true // too little time to connect, or another goroutine dropped the connection
 	case errors.Is(err, rpctypes.ErrInvalidAuthToken), errors.Is(err, rpctypes.ErrAuthOldRevision):
 		return true // the client has a new token now
 	case errors.Is(err, rpctypes.ErrTooManyRequests), errors.Is(rpctypes.Error(err), errLearner):
@@ -89,41 +89,48 @@ func passes(err error) bool {
 	return code == codes.Unavailable || code == codes.Canceled || code == codes.Internal
 }
 
-// errLearner is a member's that is not ready to serve.
+// errLearner is the error of a member that is not ready to serve.
 var errLearner = rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)
 
-// tooLarge tells that a request was refused for its size, by etcd or before.
+// tooLarge reports whether a request was refused for its size, by etcd or by gRPC.
 func tooLarge(err error) bool {
 	return errors.Is(err, rpctypes.ErrRequestTooLarge) ||
 		status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max")
 }
 
-// certificateRefused tells that etcd did not like ours. TLS says so with an
-// alert, of which gRPC leaves only the text.
+// certificateRefused reports whether etcd refused our client certificate. TLS
+// sends an alert, and gRPC keeps only its text.
 func certificateRefused(text string) bool {
 	_, alert, found := strings.Cut(text, "remote error: tls: ")
 	return found && strings.Contains(alert, "certificate")
 }
 
-// hints are what to do about an error that has the text in it. The last is
+// hints lists what to do about an error that contains the text. The last entry is
 // for all others.
 var hints = []struct{ text, hint string }{
-	{"etcdserver: authentication failed", "are --etcd-user and --etcd-password-file right?"},
-	{"etcdserver: user name is empty", "this etcd wants to know its users: --etcd-user and --etcd-password-file, or a client certificate with a user's name as its CN"},
-	{"etcdserver: permission denied", "`etcdctl role grant-permission ROLE readwrite KEY` allows it to those who have that role"},
-	{"etcdserver: no leader", "`etcdctl endpoint status --cluster` tells which members are missing"},
-	{"etcdserver: mvcc: database space exceeded", "nothing was written: compact and defragment etcd, then `etcdctl alarm disarm`"},
-	{"failed to verify certificate", "--etcd-ca-file must hold the CA of etcd's server certificates, and these the hosts of --store"},
-	{"does not look like a TLS handshake", "does this etcd go without TLS? Then write etcd:// for etcds://"},
-	{"error reading server preface", "is this the port for clients, and does it want TLS? Then write etcds:// for etcd://"},
-	{"connection refused", "is etcd running there? --store wants its port for clients, usually 2379"},
-	{"no such host", "are the hosts of --store right?"},
-	{"", "can it be reached from here, and has it a quorum? `etcdctl endpoint health --cluster` tells"},
+	{errClosed.Error(), "this is a bug in oidc-provider: please report it"},
+	{clientCertificate, "{etcd.certFile} and {etcd.keyFile} must be PEM files that this user can read"},
+	{"etcdserver: authentication failed", "check {etcd.user} and the password in {etcd.passwordFile}"},
+	{"etcdserver: user name is empty", "set {etcd.user} and {etcd.passwordFile}, or {etcd.certFile} and {etcd.keyFile} " +
+		"to a client certificate with the user's name as its CN"},
+	{"etcdserver: permission denied", "run `etcdctl role grant-permission ROLE readwrite KEY` with a role of the user"},
+	{"etcdserver: no leader", "`etcdctl endpoint status --cluster` shows which members are down"},
+	{"etcdserver: mvcc: database space exceeded",
+		"nothing was written: compact and defragment etcd, then run `etcdctl alarm disarm`"},
+	{"failed to verify certificate",
+		"set {etcd.caFile} to the CA of etcd's server certificates, and name the hosts in {store} as the certificates do"},
+	{"does not look like a TLS handshake", "if this etcd does not use TLS, write etcd:// instead of etcds:// in {store}"},
+	{"error reading server preface",
+		"if this etcd uses TLS, write etcds:// instead of etcd:// in {store}; check that this is the port for clients"},
+	{"connection refused", "check that etcd runs there, and that {store} has its port for clients, usually 2379"},
+	{"no such host", "correct the hosts in {store}"},
+	{"", "check the network, and the quorum with `etcdctl endpoint health --cluster`"},
 }
 
-func hint(text string) string {
+func hintFor(text string) string {
 	if certificateRefused(text) {
-		return "--etcd-cert-file and --etcd-key-file must be of a client certificate that etcd's --trusted-ca-file has signed, like kubeadm's healthcheck-client.crt"
+		return "set {etcd.certFile} and {etcd.keyFile} to a client certificate signed by etcd's --trusted-ca-file, " +
+			"like kubeadm's healthcheck-client.crt"
 	}
 	i := slices.IndexFunc(hints, func(h struct{ text, hint string }) bool { return strings.Contains(text, h.text) })
 	return hints[i].hint

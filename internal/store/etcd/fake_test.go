@@ -15,18 +15,18 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// A cluster is what the members of a fake etcd share.
+// A cluster is the state that the members of a fake etcd share.
 type cluster struct {
-	password string // of everybody; none without authentication
-	limit    int    // of the size of a request, if not 0
+	password string // of every user; "" without authentication
+	limit    int    // maximum size of a request, if not 0
 
 	mu       sync.Mutex
 	revision int64
 	kvs      map[string]*mvccpb.KeyValue
 	written  chan struct{} // closed by the next write
-	token    int           // that is valid
-	swaps    int           // transactions that were asked for
-	denied   bool          // everything is, to everybody
+	token    int           // the valid one
+	swaps    int           // transactions requested
+	denied   bool          // all requests are
 }
 
 func newCluster() *cluster {
@@ -51,7 +51,7 @@ func (c *cluster) asked() int {
 	return c.swaps
 }
 
-// put writes behind everybody's back.
+// put writes without a client.
 func (c *cluster) put(key, value string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,7 +94,7 @@ func (c *cluster) admit(ctx context.Context) error {
 	return nil
 }
 
-// A member answers for its cluster, if it answers.
+// A member serves its cluster.
 type member struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedWatchServer
@@ -102,15 +102,15 @@ type member struct {
 	*cluster
 	addr    string
 	server  *grpc.Server
-	paused  atomic.Bool  // it takes everything and answers nothing
-	loads   atomic.Int32 // that it was asked for
-	streams atomic.Int32 // that are open
-	watches atomic.Int32 // that were asked for
-	// after is called when a transaction is done, and may spoil the answer.
+	paused  atomic.Bool  // it accepts requests and never answers
+	loads   atomic.Int32 // reads requested
+	streams atomic.Int32 // open watches
+	watches atomic.Int32 // watches requested
+	// after is called after a transaction, and may replace its answer by an error.
 	after atomic.Pointer[func(context.Context) error]
 }
 
-// start makes a member at addr, or at a free one.
+// start starts a member at addr, or at a free address for "".
 func (c *cluster) start(t *testing.T, addr string, opts ...grpc.ServerOption) *member {
 	t.Helper()
 	if addr == "" {

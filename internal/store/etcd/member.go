@@ -18,18 +18,18 @@ import (
 	"oidc-provider/rotation"
 )
 
-var errClosed = errors.New("the store was closed before (hint: this is a bug)")
+var errClosed = errors.New("the store is closed")
 
-// A member of the cluster, with a connection of its own.
+// A member is one member of the cluster, with its own connection.
 type member struct {
 	endpoint string
 	key      string
 	cfg      clientv3.Config
 
-	// turn is held by whoever uses the fields below. Unlike a mutex it can
-	// be waited for with a context: making a client can take a while.
+	// turn guards the fields below. Unlike a mutex, it can be waited for with a
+	// context: creating a client can take a while.
 	turn   chan struct{}
-	client *clientv3.Client // nil until it is needed, and after silence
+	client *clientv3.Client // nil until needed, and after the member stopped answering
 	closed bool
 }
 
@@ -42,15 +42,15 @@ func newMember(cfg Config, endpoint string) *member {
 		DialTimeout: attemptTimeout,
 		Logger:      zap.NewNop(),
 
-		// A watch hears of a dead connection by this. etcd takes more than a
-		// ping in 5s for an attack.
+		// Keep-alives end a watch on a dead connection. etcd treats more than
+		// one ping in 5s as an attack.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
 
-		// How large is too large, etcd decides.
+		// etcd decides what is too large.
 		MaxCallSendMsgSize: 64 << 20,
 
-		// The client would also repeat writes that may have been done, like
+		// The client would also retry writes that may have succeeded, such as
 		// those that a member answers with DeadlineExceeded.
 		MaxUnaryRetries: 1,
 
@@ -70,9 +70,10 @@ func newMember(cfg Config, endpoint string) *member {
 	}}
 }
 
-// keepReason keeps what gRPC says about a call that ran out of time, like why
-// there is no connection. The client would make a bare context error of it.
-func keepReason(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// keepReason keeps what gRPC says about a call that ran out of time, such as why
+// there was no connection. The client would replace it by a bare context error.
+func keepReason(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	if st := status.Convert(err); st.Code() == codes.DeadlineExceeded {
 		return status.Error(codes.Unavailable, st.Message())
@@ -80,7 +81,7 @@ func keepReason(ctx context.Context, method string, req, reply any, cc *grpc.Cli
 	return err
 }
 
-// connect returns the client, made now if there is none. With a password that
+// connect returns the client, and creates it if needed. With a password, this
 // takes a round trip, and at most attemptTimeout.
 func (m *member) connect(ctx context.Context) (*clientv3.Client, error) {
 	select {
@@ -103,7 +104,7 @@ func (m *member) connect(ctx context.Context) (*clientv3.Client, error) {
 	switch {
 	case err != nil:
 		end()
-	case !stop(): // it has no life left
+	case !stop(): // ctx has ended, and life with it
 		c.Close()
 		err = ctx.Err()
 	default:
@@ -112,7 +113,7 @@ func (m *member) connect(ctx context.Context) (*clientv3.Client, error) {
 	return m.client, err
 }
 
-// drop closes c, unless another has taken its place.
+// drop closes c, unless another client has replaced it.
 func (m *member) drop(c *clientv3.Client) {
 	m.turn <- struct{}{}
 	defer func() { <-m.turn }()
@@ -134,12 +135,12 @@ func (m *member) close() error {
 	return c.Close()
 }
 
-// An answer is what a member said, or err.
+// An answer is the response of a member, or err.
 type answer struct {
 	member   *member
 	client   *clientv3.Client
 	data     []byte
-	revision int64 // 0 if there is no such key
+	revision int64 // 0 if the key does not exist
 	err      error
 }
 
@@ -150,21 +151,21 @@ func (a *answer) version() rotation.Version {
 	return rotation.Version(strconv.FormatInt(a.revision, 10))
 }
 
-// ask asks the member after a while, again and again until it answers or
-// there is no hope, or no time.
-func (m *member) ask(ctx context.Context, after time.Duration) *answer {
-	began := time.Now().Add(after)
+// ask waits for delay, and then asks the member until it answers, ctx ends, or an
+// error is not transient.
+func (m *member) ask(ctx context.Context, delay time.Duration) *answer {
+	began := time.Now().Add(delay)
 	last := &answer{member: m, err: context.DeadlineExceeded}
 	var c *clientv3.Client
-	for pause := after; wait(ctx, pause); pause = minPause {
+	for pause := delay; wait(ctx, pause); pause = minPause {
 		asked := time.Now()
 		a := m.get(ctx)
 		if a.err == nil {
 			return a
 		}
-		// A connection that swallows everything would look good for another
-		// ten seconds, and a watch would wait on it.
-		if time.Since(asked) >= attemptTimeout && a.client != nil && a.client.ActiveConnection().GetState() == connectivity.Ready {
+		// A connection that loses all data would look healthy for another ten
+		// seconds, and a watch would wait on it.
+		if time.Since(asked) >= attemptTimeout && a.connected() {
 			m.drop(a.client)
 		}
 		if alert := m.alert(ctx, a.err); alert != nil {
@@ -173,15 +174,19 @@ func (m *member) ask(ctx context.Context, after time.Duration) *answer {
 		if saysLittle(last.err) || !saysLittle(a.err) {
 			last = a
 		}
-		if !passes(a.err) {
+		if !transient(a.err) {
 			return last
 		}
 		c = a.client
 	}
-	if time.Since(began) > patience { // that was cut short
+	if time.Since(began) > patience { // ctx ended while the member was silent
 		m.drop(c)
 	}
 	return last
+}
+
+func (a *answer) connected() bool {
+	return a.client != nil && a.client.ActiveConnection().GetState() == connectivity.Ready
 }
 
 func wait(ctx context.Context, d time.Duration) bool {
@@ -192,10 +197,10 @@ func wait(ctx context.Context, d time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// get asks once. The read is linearizable, the default: the member proves with
-// a quorum that it has not missed a write. A replica signs only on fresh
-// knowledge, and what a member says that is split from the others would look
-// fresh however old it is.
+// get asks once. The read is linearizable, which is the default: the member
+// proves with a quorum that it has not missed a write. A replica signs only on
+// fresh knowledge, and the answer of a member that is cut off from the others
+// would look fresh however old it is.
 func (m *member) get(ctx context.Context) *answer {
 	a := &answer{member: m}
 	if a.client, a.err = m.connect(ctx); a.err != nil {
@@ -208,7 +213,7 @@ func (m *member) get(ctx context.Context) *answer {
 		a.data, a.revision = resp.Kvs[0].Value, resp.Kvs[0].ModRevision
 	}
 	if errors.Is(a.err, rpctypes.ErrUserEmpty) && m.cfg.Username != "" {
-		a.err = rpctypes.ErrInvalidAuthToken // authentication was switched on since
+		a.err = rpctypes.ErrInvalidAuthToken // authentication was enabled meanwhile
 	}
 	return a
 }

@@ -4,40 +4,49 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
+
+	"oidc-provider/internal/hint"
 )
 
-// TLSConfig is for connections to etcd servers whose certificates a CA in
-// cafile has signed, by default one of the system's. The client certificate
-// in certfile and its key are optional, and read again for every connection,
-// so that they can be renewed in place; the CAs are read once. kubeadm has
-// all three in /etc/kubernetes/pki/etcd: ca.crt, healthcheck-client.crt and
-// healthcheck-client.key.
-func TLSConfig(cafile, certfile, keyfile string) (*tls.Config, error) {
+// clientCertificate begins the error of a client certificate that cannot be
+// loaded. gRPC keeps only the text of errors in a handshake, and so hintFor
+// recognizes the error by it.
+const clientCertificate = "client certificate for etcd, "
+
+// TLSConfig returns the configuration for connections to etcd servers whose
+// certificates are signed by a CA in caFile (default the system's CAs). The
+// client certificate in certFile and its key are optional. They are read again
+// for every connection, so that they can be renewed in place; the CAs are read
+// once. kubeadm has all three in /etc/kubernetes/pki/etcd: ca.crt,
+// healthcheck-client.crt and healthcheck-client.key.
+func TLSConfig(caFile, certFile, keyFile string) (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cafile != "" {
-		pem, err := os.ReadFile(cafile)
+	if caFile != "" {
+		const help = "set {etcd.caFile} to a PEM file with the CA of etcd; kubeadm's is /etc/kubernetes/pki/etcd/ca.crt"
+		pem, err := os.ReadFile(caFile)
 		if err != nil {
-			return nil, fmt.Errorf("CA of etcd: %w (hint: --etcd-ca-file; kubeadm's is /etc/kubernetes/pki/etcd/ca.crt)", err)
+			return nil, hint.Errorf(help, "CA of etcd: %w", err)
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA of etcd: %s has no certificate in PEM form (hint: --etcd-ca-file)", cafile)
+			return nil, hint.Errorf(help, "CA of etcd: %s has no certificate in PEM form", caFile)
 		}
 	}
-	if (certfile == "") != (keyfile == "") {
-		return nil, errors.New("client certificate for etcd: there is only one of certificate and key (hint: give both --etcd-cert-file and --etcd-key-file)")
+	if (certFile == "") != (keyFile == "") {
+		return nil, hint.Errorf("set both {etcd.certFile} and {etcd.keyFile}",
+			"client certificate for etcd: a certificate without a key, or the reverse")
 	}
-	if certfile == "" {
+	if certFile == "" {
 		return cfg, nil
 	}
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		cert, err := tls.LoadX509KeyPair(certfile, keyfile)
+		cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 		if err != nil {
-			return nil, fmt.Errorf("client certificate for etcd, %s with key %s: %w (hint: --etcd-cert-file and --etcd-key-file; both are PEM files that this user must be able to read)", certfile, keyfile, err)
+			err = fmt.Errorf(clientCertificate+"%s with key %s: %w", certFile, keyFile, err)
+			return nil, hint.Wrap(err, hintFor(err.Error()))
 		}
 		return &cert, nil
 	}
@@ -47,12 +56,13 @@ func TLSConfig(cafile, certfile, keyfile string) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// alert is what the member has against the client certificate, if that may be
-// what is behind err. With TLS 1.3 the alert comes after the handshake, when
-// the first request is on its way, and whose writing fails does not read it.
-// So this connects and says nothing.
+// alert returns the TLS alert of a member that refused the client certificate, if
+// that may be the cause of err, and nil otherwise. With TLS 1.3 the alert arrives
+// after the handshake, while the first request is being written, and a failed
+// write does not read it. So alert connects again and only reads.
 func (m *member) alert(ctx context.Context, err error) error {
-	if text := err.Error(); m.cfg.TLS == nil || !strings.Contains(text, "broken pipe") && !strings.Contains(text, "connection reset") {
+	text := err.Error()
+	if m.cfg.TLS == nil || !strings.Contains(text, "broken pipe") && !strings.Contains(text, "connection reset") {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)

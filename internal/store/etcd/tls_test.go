@@ -25,7 +25,7 @@ import (
 	"oidc-provider/internal/store/etcd"
 )
 
-// An authority signs certificates, and writes them to files beside its own.
+// An authority signs certificates, and writes them to files in its directory.
 type authority struct {
 	dir  string
 	cert *x509.Certificate
@@ -40,7 +40,7 @@ func newAuthority(t *testing.T) *authority {
 
 func (a *authority) file(name string) string { return filepath.Join(a.dir, name) }
 
-// sign makes NAME.crt and NAME.key for 127.0.0.1. The first signs itself.
+// sign writes NAME.crt and NAME.key for 127.0.0.1. The first signs itself.
 func (a *authority) sign(t *testing.T, name string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -77,7 +77,8 @@ func (a *authority) write(t *testing.T, name, data string) {
 	}
 }
 
-// server has the certificate server.crt and calls seen with the client's.
+// server returns an option for a server with the certificate server.crt, which
+// calls seen with the certificate of a client.
 func (a *authority) server(t *testing.T, seen func(*x509.Certificate)) grpc.ServerOption {
 	t.Helper()
 	a.sign(t, "server")
@@ -125,11 +126,13 @@ func TestTLS(t *testing.T) {
 		cfg         etcd.Config
 		unavailable bool
 	}{
-		{"wrong CA", "--etcd-ca-file", config(m.addr, theirs.file("ca.crt"), cert, key), false},
-		{"the system's CAs", "--etcd-ca-file", config(m.addr, "", cert, key), false},
-		{"wrong host", "--etcd-ca-file", config(strings.Replace(m.addr, "127.0.0.1", "localhost", 1), ours.file("ca.crt"), cert, key), false},
-		{"no client certificate", "--etcd-cert-file", config(m.addr, ours.file("ca.crt"), "", ""), false},
-		{"wrong client certificate", "--etcd-cert-file", config(m.addr, ours.file("ca.crt"), theirs.file("client.crt"), theirs.file("client.key")), false},
+		{"wrong CA", "etcd.caFile", config(m.addr, theirs.file("ca.crt"), cert, key), false},
+		{"the system's CAs", "etcd.caFile", config(m.addr, "", cert, key), false},
+		{"wrong host", "etcd.caFile",
+			config(strings.Replace(m.addr, "127.0.0.1", "localhost", 1), ours.file("ca.crt"), cert, key), false},
+		{"no client certificate", "etcd.certFile", config(m.addr, ours.file("ca.crt"), "", ""), false},
+		{"wrong client certificate", "etcd.certFile",
+			config(m.addr, ours.file("ca.crt"), theirs.file("client.crt"), theirs.file("client.key")), false},
 		{"without TLS", "write etcds://", at(m.addr), true},
 		{"with TLS", "write etcd://", config(plain.addr, ours.file("ca.crt"), cert, key), true},
 	} {
@@ -143,7 +146,7 @@ func TestTLS(t *testing.T) {
 	}
 	wg.Wait()
 
-	// A new certificate is taken when there is a new connection.
+	// A new connection uses a new certificate.
 	s := open(t, config(m.addr, ours.file("ca.crt"), cert, key))
 	mustLoad(t, s, "one")
 	before := serial.Load()
@@ -153,11 +156,11 @@ func TestTLS(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, _, err := s.Load(ctx)
-	mustSay(t, err, true, cert, "--etcd-cert-file")
+	mustSay(t, err, true, cert, "etcd.certFile")
 	ours.sign(t, "client")
 	mustLoad(t, s, "one")
 	if serial.Load() == before {
-		t.Error("the new certificate was not taken")
+		t.Error("the new certificate was not used")
 	}
 }
 
@@ -165,13 +168,14 @@ func TestTLSConfigRefuses(t *testing.T) {
 	a := newAuthority(t)
 	a.sign(t, "client")
 	a.write(t, "garbage", "garbage")
-	ca, cert, key, garbage, missing := a.file("ca.crt"), a.file("client.crt"), a.file("client.key"), a.file("garbage"), a.file("missing")
+	ca, cert, key := a.file("ca.crt"), a.file("client.crt"), a.file("client.key")
+	garbage, missing := a.file("garbage"), a.file("missing")
 	for _, tt := range []struct{ ca, cert, key, word string }{
 		{missing, cert, key, missing},
 		{garbage, cert, key, garbage},
 		{key, cert, key, key},
-		{ca, cert, "", "--etcd-key-file"},
-		{ca, "", key, "--etcd-cert-file"},
+		{ca, cert, "", "etcd.keyFile"},
+		{ca, "", key, "etcd.certFile"},
 		{ca, missing, key, missing},
 		{ca, cert, missing, missing},
 		{ca, cert, garbage, garbage},

@@ -21,7 +21,7 @@ func (s *Store) Watch(ctx context.Context, changed func()) {
 	pause, failed := minPause, 0
 	for ctx.Err() == nil {
 		began := time.Now()
-		// If nobody loads, the best member may not be the best any more.
+		// Without loads, best may name a member that no longer answers.
 		m := s.members[(int(s.best.Load())+failed)%len(s.members)]
 		failed++
 		m.watch(ctx, func() { failed = 0; changed() })
@@ -33,23 +33,23 @@ func (s *Store) Watch(ctx context.Context, changed func()) {
 	}
 }
 
-// watch is one stream. It speaks etcd's API itself: clientv3's watcher resumes
-// by itself at the revision that it knew. It does not tell of that, and hears
-// nothing while a cluster that was restored from an older backup is still
-// below that revision. Why the stream ended is of no interest: whoever loads
-// meanwhile gets the reason.
+// watch opens one stream and returns when it ends. It uses etcd's API directly:
+// clientv3's watcher silently resumes at the last revision that it has seen, and
+// reports nothing while a cluster that was restored from an older backup is below
+// that revision. The reason of the end is not reported: Load returns it.
 func (m *member) watch(ctx context.Context, changed func()) {
 	c, err := m.connect(ctx)
 	if err != nil {
 		return
 	}
-	// A member without a leader ends the stream, instead of keeping it idle.
+	// A member without a leader then ends the stream instead of keeping it idle.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	// A paused member takes the stream and never answers.
+	// A paused member accepts the stream and never answers.
 	late := time.AfterFunc(attemptTimeout, cancel)
 	defer late.Stop()
-	stream, err := pb.NewWatchClient(c.ActiveConnection()).Watch(ctx, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	stream, err := pb.NewWatchClient(c.ActiveConnection()).Watch(ctx,
+		grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		return
 	}
@@ -63,6 +63,6 @@ func (m *member) watch(ctx context.Context, changed func()) {
 			return
 		}
 		late.Stop()
-		changed() // the first response says that the watch was created
+		changed() // the first response confirms that the watch was created
 	}
 }
