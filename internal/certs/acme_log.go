@@ -8,9 +8,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// zapToSlog is certmagic's way to our log. It is told everything one level
-// lower, attempts that fail at debug, since [ACME.event] tells of those, and
-// nothing at all of debugging, which quotes what was sent and received.
+// zapToSlog writes what certmagic logs to our log, one level lower. Attempts that
+// fail are written at debug, since [ACME.event] logs them. Debug entries, which
+// quote what was sent and received, are dropped.
 type zapToSlog struct {
 	handler slog.Handler
 	highest slog.Level

@@ -8,41 +8,41 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// files is a storage that can be closed: a lock that is left behind when a
-// process ends holds up the next for some ten seconds.
-type files struct {
+// storage is a FileStorage that can be closed: a lock that a process leaves
+// behind when it ends delays the next one by about ten seconds.
+type storage struct {
 	certmagic.FileStorage
-	use sync.RWMutex // held for reading with each lock, and for writing by close, for good
+	use sync.RWMutex // held for reading with each lock, and for writing from close on
 }
 
-var errStopped = errors.New("certificates are not looked after any more")
+var errStopped = errors.New("certificates are no longer obtained or renewed")
 
-// close waits until all locks are given back, and grants no more.
-func (f *files) close() { f.use.Lock() }
+// close waits until all locks are released, and grants no more.
+func (s *storage) close() { s.use.Lock() }
 
-func (f *files) Lock(ctx context.Context, name string) error {
-	if !f.use.TryRLock() {
+func (s *storage) Lock(ctx context.Context, name string) error {
+	if !s.use.TryRLock() {
 		return errStopped
 	}
-	err := f.FileStorage.Lock(ctx, name)
+	err := s.FileStorage.Lock(ctx, name)
 	if err != nil {
-		f.use.RUnlock()
+		s.use.RUnlock()
 	}
 	return err
 }
 
-func (f *files) TryLock(ctx context.Context, name string) (bool, error) {
-	if !f.use.TryRLock() {
+func (s *storage) TryLock(ctx context.Context, name string) (bool, error) {
+	if !s.use.TryRLock() {
 		return false, errStopped
 	}
-	ok, err := f.FileStorage.TryLock(ctx, name)
+	ok, err := s.FileStorage.TryLock(ctx, name)
 	if !ok || err != nil {
-		f.use.RUnlock()
+		s.use.RUnlock()
 	}
 	return ok, err
 }
 
-func (f *files) Unlock(ctx context.Context, name string) error {
-	defer f.use.RUnlock()
-	return f.FileStorage.Unlock(ctx, name)
+func (s *storage) Unlock(ctx context.Context, name string) error {
+	defer s.use.RUnlock()
+	return s.FileStorage.Unlock(ctx, name)
 }

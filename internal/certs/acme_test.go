@@ -28,6 +28,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"oidc-provider/internal/certs"
+	"oidc-provider/internal/hint"
 )
 
 // noAuthority is where nobody listens, and noIssuer its name in the storage.
@@ -41,25 +42,31 @@ func TestACMEConfig(t *testing.T) {
 	if err := os.WriteFile(noCA, []byte("nothing"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, tt := range map[string]struct {
+	for _, tt := range []struct {
+		name   string
 		change func(*certs.ACMEConfig)
-		want   string // in the error, "" for none
+		want   string // in the error and its hint, "" for none
 	}{
-		"as it is":               {func(*certs.ACMEConfig) {}, ""},
-		"everything":             {func(c *certs.ACMEConfig) { c.Email, c.CheckInterval = "a@example.com", time.Second }, ""},
-		"both challenges":        {func(c *certs.ACMEConfig) { c.Challenges, c.HTTPPort = []string{"http-01", "tls-alpn-01"}, 80 }, ""},
-		"http directory":         {func(c *certs.ACMEConfig) { c.Directory = "http://ca.example.com/dir" }, "(hint: such as https://"},
-		"directory without host": {func(c *certs.ACMEConfig) { c.Directory = "https:///dir" }, "(hint: such as"},
-		"email with a name":      {func(c *certs.ACMEConfig) { c.Email = "A <a@example.com>" }, "(hint: name@example.com"},
-		"no storage":             {func(c *certs.ACMEConfig) { c.Storage = "" }, "(hint: name a directory"},
-		"unknown challenge":      {func(c *certs.ACMEConfig) { c.Challenges = []string{"dns-01"} }, "(hint: tls-alpn-01 and http-01"},
-		"no TLS port":            {func(c *certs.ACMEConfig) { c.TLSPort = 0 }, "(hint: it needs a port"},
-		"no HTTP port":           {func(c *certs.ACMEConfig) { c.Challenges = []string{"tls-alpn-01", "http-01"} }, "(hint: it needs a port"},
-		"hurry":                  {func(c *certs.ACMEConfig) { c.CheckInterval = time.Millisecond }, "(hint: it takes 1s"},
-		"no CA file":             {func(c *certs.ACMEConfig) { c.CAFile = "/nowhere/ca.pem" }, "/nowhere/ca.pem"},
-		"no PEM":                 {func(c *certs.ACMEConfig) { c.CAFile = noCA }, "(hint: it takes PEM)"},
+		{"as it is", func(*certs.ACMEConfig) {}, ""},
+		{"everything", func(c *certs.ACMEConfig) { c.Email, c.CheckInterval = "a@example.com", time.Second }, ""},
+		{"both challenges", func(c *certs.ACMEConfig) {
+			c.Challenges, c.HTTPPort = []string{"http-01", "tls-alpn-01"}, 80
+		}, ""},
+		{"http directory", func(c *certs.ACMEConfig) { c.Directory = "http://ca.example.com/dir" },
+			"(hint: set {tls.acme.directory} to an https URL such as https://"},
+		{"directory without host", func(c *certs.ACMEConfig) { c.Directory = "https:///dir" }, "(hint: set {tls.acme.directory}"},
+		{"email with a name", func(c *certs.ACMEConfig) { c.Email = "A <a@example.com>" }, "(hint: set {tls.acme.email} to name@example.com"},
+		{"no storage", func(c *certs.ACMEConfig) { c.Storage = "" }, "(hint: set {tls.acme.storage} to a directory"},
+		{"unknown challenge", func(c *certs.ACMEConfig) { c.Challenges = []string{"dns-01"} },
+			"(hint: set {tls.acme.challenges} to tls-alpn-01 or http-01"},
+		{"no TLS port", func(c *certs.ACMEConfig) { c.TLSPort = 0 }, "(hint: set {listen})"},
+		{"no HTTP port", func(c *certs.ACMEConfig) { c.Challenges = []string{"tls-alpn-01", "http-01"} },
+			"(hint: set {tls.acme.httpListen})"},
+		{"hurry", func(c *certs.ACMEConfig) { c.CheckInterval = time.Millisecond }, "(hint: set {tls.acme.checkInterval} to 1s"},
+		{"no CA file", func(c *certs.ACMEConfig) { c.CAFile = "/nowhere/ca.pem" }, "/nowhere/ca.pem"},
+		{"no PEM", func(c *certs.ACMEConfig) { c.CAFile = noCA }, "no certificate in " + noCA},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			cfg := certs.ACMEConfig{Storage: filepath.Join(t.TempDir(), "acme"), TLSPort: 443}
 			tt.change(&cfg)
 			a, err := certs.NewACME(cfg)
@@ -67,14 +74,19 @@ func TestACMEConfig(t *testing.T) {
 				a.Stop()
 				a.Stop() // twice is as good
 			}
-			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
-				t.Errorf("got %v, want %q", err, tt.want)
+			if got := text(err); (tt.want == "") != (err == nil) || !strings.Contains(got, tt.want) {
+				t.Errorf("got %s, want %q", got, tt.want)
 			}
 			if _, statErr := os.Stat(cfg.Storage); err != nil && statErr == nil {
-				t.Error("what was refused has left a storage")
+				t.Error("a configuration that was rejected has left a storage")
 			}
 		})
 	}
+}
+
+// text returns err with its hints, and the settings as they are.
+func text(err error) string {
+	return hint.Text(err, func(field string) string { return "{" + field + "}" })
 }
 
 func TestACMEStorageMode(t *testing.T) {
@@ -96,7 +108,7 @@ func TestACMEStorageMode(t *testing.T) {
 		if err := os.Chmod(dir, mode); err != nil {
 			t.Fatal(err)
 		}
-		if err := open(); err == nil || !strings.Contains(err.Error(), "chmod 700 "+dir) {
+		if err := open(); err == nil || hint.Of(err) != "run `chmod 700 "+dir+"`" {
 			t.Errorf("storage with mode %o: %v", mode, err)
 		}
 	}
@@ -169,7 +181,7 @@ func (f *acmeFixture) expect(when, want string, well bool) {
 	synctest.Wait()
 	detail, err := f.a.Status()
 	if err != nil {
-		detail = err.Error()
+		detail = text(err)
 	}
 	if well != (err == nil) || !strings.Contains(detail, want) {
 		f.t.Errorf("%s: the check says %q, %v, want %q", when, detail, err, want)
@@ -220,7 +232,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		f.expect("after an attempt", "oidc.example.com has none yet: ", false)
 		f.expect("after an attempt", "connection refused", false)
-		f.expect("after an attempt", "(hint: to prove that the name is ours the authority must reach this server on port 443", false)
+		f.expect("after an attempt", "(hint: the authority must be able to reach this server on port 443 of that name", false)
 		if cert := f.serves("oidc.example.com"); cert != nil {
 			t.Errorf("a certificate of %q from nowhere", cert.DNSNames)
 		}

@@ -13,16 +13,18 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"oidc-provider/internal/hint"
 )
 
-// A Certificate is a TLS certificate and its key from two PEM files, which
-// [Certificate.Watch] reads again when they change.
+// A Certificate is a TLS certificate and its key from two PEM files.
+// [Certificate.Watch] reads them again when they change.
 type Certificate struct {
 	certFile, keyFile string
 	current           atomic.Pointer[tls.Certificate]
-	failing           atomic.Pointer[error] // why the files cannot be used, nil if they can
+	failure           atomic.Pointer[error] // why the files are invalid, nil if they are valid
 
-	// The contents that current is made of belong to the watching goroutine.
+	// The contents of the files of current. Only the goroutine of Watch uses them.
 	certPEM, keyPEM []byte
 }
 
@@ -35,12 +37,11 @@ func Load(certFile, keyFile string) (*Certificate, error) {
 	return c, nil
 }
 
-// Watch looks for other files every second until ctx is done. A pair that
-// cannot be used, as while it is being replaced, changes nothing.
+// Watch checks the files for changes every second until ctx is done. A pair that
+// is invalid, as while it is being replaced, changes nothing.
 func (c *Certificate) Watch(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	warned := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -49,31 +50,35 @@ func (c *Certificate) Watch(ctx context.Context, log *slog.Logger) {
 		}
 		changed, err := c.reload()
 		if err == nil && time.Now().After(c.NotAfter()) {
-			err = fmt.Errorf("TLS certificate %s expired at %s", c.certFile, c.NotAfter().UTC().Format(time.RFC3339))
+			err = c.expired(c.NotAfter())
 		}
 		switch {
 		case err == nil:
-			c.failing.Store(nil)
-			warned = ""
+			c.failure.Store(nil)
 			if changed {
-				log.Info("picked up a new TLS certificate", "file", c.certFile, "expires", c.current.Load().Leaf.NotAfter)
+				log.Info("picked up a new TLS certificate", "file", c.certFile, "expires", c.NotAfter())
 			}
-		case err.Error() != warned:
-			c.failing.Store(&err)
-			warned = err.Error()
-			log.Error("the TLS certificate cannot be renewed; the old one goes on", "err", err)
+		case !c.knows(err):
+			c.failure.Store(&err)
+			log.Error("the TLS certificate cannot be renewed; keeping the old one", "err", err)
 		}
 	}
+}
+
+// knows reports whether err is the failure that was logged last.
+func (c *Certificate) knows(err error) bool {
+	failure := c.failure.Load()
+	return failure != nil && (*failure).Error() == err.Error()
 }
 
 func (c *Certificate) reload() (changed bool, err error) {
 	certPEM, err := os.ReadFile(c.certFile)
 	if err != nil {
-		return false, fmt.Errorf("TLS certificate: %w", err)
+		return false, hint.Wrap(fmt.Errorf("TLS certificate: %w", err), "set {tls.certFile}")
 	}
 	keyPEM, err := os.ReadFile(c.keyFile)
 	if err != nil {
-		return false, fmt.Errorf("TLS key: %w", err)
+		return false, hint.Wrap(fmt.Errorf("TLS key: %w", err), "set {tls.keyFile}")
 	}
 	known := c.current.Load()
 	if known != nil && bytes.Equal(certPEM, c.certPEM) && bytes.Equal(keyPEM, c.keyPEM) {
@@ -81,43 +86,49 @@ func (c *Certificate) reload() (changed bool, err error) {
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return false, fmt.Errorf("TLS certificate %s with key %s: %w", c.certFile, c.keyFile, err)
+		return false, hint.Wrap(fmt.Errorf("TLS certificate %s with key %s: %w", c.certFile, c.keyFile, err),
+			"{tls.certFile} and {tls.keyFile} name PEM files that belong together")
 	}
 	if now := time.Now(); known != nil && now.After(pair.Leaf.NotAfter) && now.Before(known.Leaf.NotAfter) {
-		return false, fmt.Errorf("TLS certificate %s expired at %s", c.certFile, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		return false, c.expired(pair.Leaf.NotAfter)
 	}
 	c.certPEM, c.keyPEM = certPEM, keyPEM
 	c.current.Store(&pair)
 	return true, nil
 }
 
-// NotAfter is when the certificate in use expires.
+func (c *Certificate) expired(at time.Time) error {
+	return hint.Errorf("replace the files that {tls.certFile} and {tls.keyFile} name",
+		"TLS certificate %s expired at %s", c.certFile, at.UTC().Format(time.RFC3339))
+}
+
+// NotAfter returns when the certificate in use expires.
 func (c *Certificate) NotAfter() time.Time { return c.current.Load().Leaf.NotAfter }
 
 // Status returns when the certificate in use expires, for readiness, and an error
 // if it has expired or cannot be renewed.
 func (c *Certificate) Status() (string, error) {
-	expiry := c.NotAfter().UTC().Format(time.RFC3339)
-	if time.Now().After(c.NotAfter()) {
-		return "", fmt.Errorf("expired at %s (hint: replace %s)", expiry, c.certFile)
+	expiry := c.NotAfter()
+	if time.Now().After(expiry) {
+		return "", c.expired(expiry)
 	}
-	if failure := c.failing.Load(); failure != nil {
-		return "", fmt.Errorf("expires at %s, and cannot be renewed: %w", expiry, *failure)
+	detail := "expires at " + expiry.UTC().Format(time.RFC3339)
+	if failure := c.failure.Load(); failure != nil {
+		return "", fmt.Errorf("%s, and cannot be renewed: %w", detail, *failure)
 	}
-	return "expires at " + expiry, nil
+	return detail, nil
 }
 
-// Metric is the time at which the certificate in use expires.
+// Metric returns the time when the certificate in use expires.
 func (c *Certificate) Metric() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "oidc_provider_tls_not_after_timestamp_seconds",
-		Help: "When the TLS certificate expires.",
+		Help: "Time when the TLS certificate expires.",
 	}, func() float64 { return float64(c.NotAfter().Unix()) })
 }
 
 // TLSConfig serves the certificate in use, with TLS 1.2 or later.
 func (c *Certificate) TLSConfig() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		return c.current.Load(), nil
-	}}
+	get := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil }
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}
 }
