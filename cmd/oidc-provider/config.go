@@ -15,6 +15,7 @@ import (
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/kube"
 	"oidc-provider/internal/mirror"
+	"oidc-provider/internal/store"
 )
 
 func newConfigCommand() *cobra.Command {
@@ -194,9 +195,9 @@ func configWarnings(ctx context.Context, cfg *config.Config, issuers []config.Is
 			for _, w := range cfg.Managed.Policy.Rotation().Warnings() {
 				warnings = append(warnings, prefix+w)
 			}
-			place, err := storeOf(cfg.Managed).open()
+			s, err := store.Open(cfg.Managed.Config)
 			if err == nil {
-				place.close()
+				s.Close()
 			}
 			add(prefix, err)
 		case cfg.APIServer != nil:

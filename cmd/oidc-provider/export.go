@@ -2,10 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -19,16 +19,17 @@ import (
 
 	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/mirror"
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )
 
 func newExportCommand() *cobra.Command {
 	var (
-		store  storeFlags
+		ring   ringFlags
 		output outputFlag
-		file   string
 		out    string
 	)
 	cmd := &cobra.Command{
@@ -54,14 +55,11 @@ the ring names them as a copy: see 'keys copies'.`,
 			if out == "" {
 				return errors.New("--out is required (hint: the directory to write to)")
 			}
-			if file != "" && cmd.Flags().Changed("store") {
-				return errors.New("--config and --store exclude each other")
-			}
 			var results []exported
-			if file == "" {
-				results = []exported{exportRing(cmd.Context(), &store, "", out)}
+			if ring.file == "" {
+				results = []exported{exportRing(cmd.Context(), ring.store, ring.issuer, out)}
 			} else {
-				cfg, issuers, err := loadAll(file)
+				cfg, issuers, err := loadAll(ring.file)
 				if cfg == nil {
 					return err
 				}
@@ -74,8 +72,7 @@ the ring names them as a copy: see 'keys copies'.`,
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "directory to write to")
-	cmd.Flags().StringVar(&file, "config", "", "configuration file of serve, for all of its issuers; without it that of the ring in --store")
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	output.add(cmd, "table")
 	return cmd
 }
@@ -94,13 +91,10 @@ type exported struct {
 
 // exportRing writes the documents of the ring in a store, which must be that of
 // issuer unless that is "".
-func exportRing(ctx context.Context, flags *storeFlags, issuer, out string) exported {
-	ring, err := readRing(ctx, flags)
-	if err == nil && issuer != "" {
-		err = ring.CheckIssuer(issuer)
-	}
+func exportRing(ctx context.Context, cfg store.Config, issuer, out string) exported {
+	ring, err := readRing(ctx, cfg, issuer)
 	if err != nil {
-		return exported{Issuer: orElse(issuer, flags.spec), Error: err.Error()}
+		return exported{Issuer: cmp.Or(issuer, cfg.Store), Error: hint.Text(err, flagName)}
 	}
 	docs, err := newExport(ring.Issuer)
 	if err == nil {
@@ -110,17 +104,6 @@ func exportRing(ctx context.Context, flags *storeFlags, issuer, out string) expo
 		return exported{Issuer: ring.Issuer, Error: err.Error()}
 	}
 	return writeDocuments(docs, out, nil)
-}
-
-func readRing(ctx context.Context, flags *storeFlags) (*rotation.Ring, error) {
-	store, err := flags.openStore()
-	if err != nil {
-		return nil, err
-	}
-	if c, ok := store.(io.Closer); ok {
-		defer c.Close()
-	}
-	return rotation.Read(ctx, store)
 }
 
 // newExport makes the documents of issuer, with nothing to show yet.
@@ -142,7 +125,7 @@ func exportAll(ctx context.Context, cfg *config.Config, issuers []config.Issuer,
 	for i := range issuers {
 		g.Go(func() error {
 			if m := issuers[i].Managed; m != nil {
-				results[i] = exportRing(ctx, storeOf(m), issuers[i].Issuer, out)
+				results[i] = exportRing(ctx, m.Config, issuers[i].Issuer, out)
 			} else {
 				results[i] = exportMirror(ctx, &issuers[i], cfg.StateDir, out)
 			}

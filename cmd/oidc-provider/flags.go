@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"oidc-provider/discovery"
+	"oidc-provider/internal/config"
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/seal"
 	"oidc-provider/internal/store"
 	"oidc-provider/jwks"
@@ -23,69 +26,138 @@ const (
 	defaultIssuer = "http://localhost:8080"
 )
 
-// storeFlags say where the ring is, how to get there, and what opens its keys.
-// Every command that works on a ring has them.
-type storeFlags struct {
-	spec string
-	via  store.Options
-	seal seal.Config
+// addStoreFlags adds the flags that fill cfg.
+func addStoreFlags(flags *pflag.FlagSet, cfg *store.Config) {
+	flags.StringVar(&cfg.Store, "store", defaultStore, "`STORE` of the ring: a directory, etcd://HOST:2379,HOST:2379/PREFIX or secret:NAMESPACE/NAME")
+	flags.StringVar(&cfg.Etcd.CAFile, "etcd-ca-file", "", "PEM `FILE` with the CA of the etcd servers")
+	flags.StringVar(&cfg.Etcd.CertFile, "etcd-cert-file", "", "PEM `FILE` with the client certificate for etcd")
+	flags.StringVar(&cfg.Etcd.KeyFile, "etcd-key-file", "", "PEM `FILE` with the key of that certificate")
+	flags.StringVar(&cfg.Etcd.User, "etcd-user", "", "user `NAME` to log in to etcd")
+	flags.StringVar(&cfg.Etcd.PasswordFile, "etcd-password-file", "", "`FILE` with the password of that user")
+	flags.StringVar(&cfg.Kubeconfig, "kubeconfig", "", "kubeconfig `FILE` for a store in a Secret; default as kubectl, or the cluster this runs in")
+	flags.StringVar(&cfg.Context, "context", "", "context `NAME` in the kubeconfig")
+	flags.StringSliceVar(&cfg.AgeIdentities, "age-identity", nil, "`FILE` with the age identity that opens sealed keys; may be given several times")
+	flags.StringVar(&cfg.KMSSocket, "kms-socket", "", "Unix socket `FILE` of the Kubernetes KMS v2 plugin that seals and opens keys")
 }
 
-func (s *storeFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&s.spec, "store", defaultStore, "where the keys are: a directory, etcd://HOST:2379,HOST:2379/PREFIX or secret:NAMESPACE/NAME")
-	flags.StringVar(&s.via.EtcdCAFile, "etcd-ca-file", "", "PEM file with the CA of the etcd servers")
-	flags.StringVar(&s.via.EtcdCertFile, "etcd-cert-file", "", "PEM file with the certificate to show to etcd")
-	flags.StringVar(&s.via.EtcdKeyFile, "etcd-key-file", "", "PEM file with the key of that certificate")
-	flags.StringVar(&s.via.EtcdUser, "etcd-user", "", "user to log in to etcd as")
-	flags.StringVar(&s.via.EtcdPasswordFile, "etcd-password-file", "", "file with the password of that user")
-	flags.StringVar(&s.via.Kubeconfig, "kubeconfig", "", "kubeconfig file for a secret: store; default as kubectl, or the cluster this runs in")
-	flags.StringVar(&s.via.Context, "context", "", "context of the kubeconfig")
-	flags.StringSliceVar(&s.seal.IdentityFiles, "age-identity", nil, "file with the age identity that opens sealed keys; may be given several times")
-	flags.StringVar(&s.seal.KMSSocket, "kms-socket", "", "Unix socket of the Kubernetes KMS v2 plugin that seals and opens keys")
+// ringFlags say which ring a command works on: the one in the store that flags
+// name, or that of an issuer in a configuration file.
+type ringFlags struct {
+	store        store.Config
+	file, issuer string
 }
 
-// A place is an open store and the sealer for the keys in it.
-type place struct {
-	rotation.Store
-	sealer *seal.Sealer
+func (f *ringFlags) add(cmd *cobra.Command) {
+	addStoreFlags(cmd.Flags(), &f.store)
+	cmd.Flags().StringVar(&f.file, "config", "", "configuration `FILE` of serve that names the store, instead of --store")
+	cmd.Flags().StringVar(&f.issuer, "issuer", "", "`URL` of the issuer; with --config optional if it has one managed issuer")
 }
 
-func (s *storeFlags) open() (place, error) {
-	sealer, err := seal.New(s.seal)
+// resolve returns how to open the store, and the issuer whose ring must be in it,
+// "" for any.
+func (f *ringFlags) resolve(cmd *cobra.Command) (cfg store.Config, issuer string, err error) {
+	if f.file == "" {
+		return f.store, f.issuer, nil
+	}
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	addStoreFlags(own, new(store.Config))
+	own.VisitAll(func(flag *pflag.Flag) {
+		if cmd.Flags().Changed(flag.Name) && err == nil {
+			err = fmt.Errorf("--config and --%s exclude each other", flag.Name)
+		}
+	})
 	if err != nil {
-		return place{}, err
+		return cfg, "", err
 	}
-	opened, err := s.openStore()
-	return place{opened, sealer}, err
-}
-
-// openStore is open for somebody who needs no private key.
-func (s *storeFlags) openStore() (rotation.Store, error) { return store.Open(s.spec, s.via) }
-
-// close lets go of connections. What they could still fail at is over.
-func (p place) close() {
-	if c, ok := p.Store.(io.Closer); ok {
-		c.Close()
+	managed, err := f.managed()
+	switch {
+	case err != nil:
+		return cfg, "", err
+	case len(managed) > 1:
+		return cfg, "", hint.Errorf("add --issuer with one of "+issuerNames(managed), "%s has %d managed issuers", f.file, len(managed))
 	}
-	p.sealer.Close()
+	return managed[0].Managed.Config, managed[0].Issuer, nil
 }
 
-func (p place) read(ctx context.Context) (*rotation.Ring, error) { return rotation.Read(ctx, p.Store) }
-
-func (p place) create(ctx context.Context, r *rotation.Ring) error {
-	return rotation.Create(ctx, p.Store, p.sealer, r)
-}
-
-func (p place) update(ctx context.Context, change func(*rotation.Ring) (*rotation.Ring, error)) (*rotation.Ring, error) {
-	return rotation.Update(ctx, p.Store, p.sealer, change)
-}
-
-// plainWarning says what it means that r stands in p as it is, "" if nothing.
-func (p place) plainWarning(r *rotation.Ring) string {
-	if _, local := p.Store.(*store.File); local || len(r.Recipients) > 0 {
-		return ""
+// managed returns the managed issuers of the configuration file: the one that
+// --issuer names, or all of them.
+func (f *ringFlags) managed() (managed []config.Issuer, err error) {
+	_, issuers, err := loadAll(f.file)
+	if issuers == nil && err != nil {
+		return nil, err
 	}
-	return "the private keys stand in the store as they are: whoever can read it, or a backup of it, can sign tokens (hint: `oidc-provider keys reseal --recipient`)"
+	for _, i := range issuers {
+		if i.Managed != nil {
+			managed = append(managed, i)
+		}
+	}
+	if len(managed) == 0 {
+		return nil, errors.Join(fmt.Errorf("%s has no managed issuer, and only those have a ring", f.file), err)
+	}
+	if f.issuer == "" {
+		return managed, nil
+	}
+	n := slices.IndexFunc(managed, func(i config.Issuer) bool { return i.Issuer == f.issuer })
+	if n < 0 {
+		return nil, hint.Errorf("its managed issuers are "+issuerNames(managed), "%s has no managed issuer %q", f.file, f.issuer)
+	}
+	return managed[n : n+1], nil
+}
+
+func issuerNames(issuers []config.Issuer) string {
+	const most = 10
+	var names []string
+	for _, i := range issuers {
+		names = append(names, i.Issuer)
+	}
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// open opens the store for a command that needs private keys. The caller must
+// close it.
+func (f *ringFlags) open(cmd *cobra.Command) (*store.Handle, error) {
+	cfg, _, err := f.resolve(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(cfg)
+}
+
+// openWithoutKeys opens the store for a command that needs no private key. The
+// caller must close it.
+func (f *ringFlags) openWithoutKeys(cmd *cobra.Command) (*store.Handle, error) {
+	cfg, _, err := f.resolve(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(cfg.WithoutKeys())
+}
+
+// read returns the ring, for a command that needs no private key.
+func (f *ringFlags) read(cmd *cobra.Command) (*rotation.Ring, error) {
+	cfg, issuer, err := f.resolve(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return readRing(cmd.Context(), cfg, issuer)
+}
+
+// readRing returns the ring in a store, which must be that of issuer unless that
+// is "".
+func readRing(ctx context.Context, cfg store.Config, issuer string) (*rotation.Ring, error) {
+	s, err := store.Open(cfg.WithoutKeys())
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	r, err := s.Read(ctx)
+	if err == nil && issuer != "" {
+		err = r.CheckIssuer(issuer)
+	}
+	return r, err
 }
 
 // recipientFlag is --recipient of commands that seal keys.
@@ -105,12 +177,8 @@ func (f *recipientFlag) check() error {
 
 var policyFlagNames = []string{"schedule", "algorithm", "rsa-bits", "publish-ahead", "max-token-lifetime", "clock-skew"}
 
-// policyFlags are the flags that make up a rotation.Policy.
-type policyFlags struct {
-	schedule, algorithm                  string
-	rsaBits                              int
-	publishAhead, maxTokenLifetime, skew time.Duration
-}
+// policyFlags are the flags for a ring's policy.
+type policyFlags struct{ config.Policy }
 
 func (p *policyFlags) add(flags *pflag.FlagSet) {
 	d := rotation.DefaultPolicy
@@ -118,24 +186,27 @@ func (p *policyFlags) add(flags *pflag.FlagSet) {
 	for i, a := range jwks.Algorithms {
 		algorithms[i] = string(a)
 	}
-	flags.StringVar(&p.schedule, "schedule", d.Schedule, `when a new key begins to sign: "@every 720h", "@weekly", or minute hour day month weekday in UTC`)
-	flags.StringVar(&p.algorithm, "algorithm", string(d.Algorithm), "algorithm of new keys: "+strings.Join(algorithms, ", "))
-	flags.IntVar(&p.rsaBits, "rsa-bits", d.RSABits, "size of new RS256 keys: 2048, 3072 or 4096")
-	flags.DurationVar(&p.publishAhead, "publish-ahead", time.Duration(d.PublishAhead), "how long a key is published before it signs")
-	flags.DurationVar(&p.maxTokenLifetime, "max-token-lifetime", time.Duration(d.MaxTokenLifetime), "longest time to exp that is signed; retired keys stay published for as long")
-	flags.DurationVar(&p.skew, "clock-skew", time.Duration(d.ClockSkew), "largest difference between two machines' clocks")
+	duration := func(value *config.Duration, name string, standard rotation.Duration, usage string) {
+		flags.DurationVar((*time.Duration)(value), name, time.Duration(standard), usage)
+	}
+	flags.StringVar(&p.Schedule, "schedule", d.Schedule, "`SCHEDULE` on which a new key becomes active: \"@every 720h\", \"@weekly\", or minute hour day month weekday in UTC")
+	flags.StringVar(&p.Algorithm, "algorithm", string(d.Algorithm), "`ALGORITHM` of new keys: "+strings.Join(algorithms, ", "))
+	flags.IntVar(&p.RSABits, "rsa-bits", d.RSABits, "`BITS` of new RS256 keys: 2048, 3072 or 4096")
+	duration(&p.PublishAhead, "publish-ahead", d.PublishAhead, "how long a key is published before it signs")
+	duration(&p.MaxTokenLifetime, "max-token-lifetime", d.MaxTokenLifetime, "longest lifetime of a signed token; retired keys stay published for as long")
+	duration(&p.ClockSkew, "clock-skew", d.ClockSkew, "largest difference between the clocks of two machines")
 }
 
-// policy holds what was set on purpose, and zeros for the rest.
-func (p *policyFlags) policy(flags *pflag.FlagSet) (rotation.Policy, error) {
-	var set rotation.Policy
+// policy returns what was set on purpose, and zeros for the rest.
+func (p *policyFlags) policy(flags *pflag.FlagSet) (config.Policy, error) {
+	var set config.Policy
 	for name, apply := range map[string]func(){
-		"schedule":           func() { set.Schedule = p.schedule },
-		"algorithm":          func() { set.Algorithm = jose.SignatureAlgorithm(p.algorithm) },
-		"rsa-bits":           func() { set.RSABits = p.rsaBits },
-		"publish-ahead":      func() { set.PublishAhead = rotation.Duration(p.publishAhead) },
-		"max-token-lifetime": func() { set.MaxTokenLifetime = rotation.Duration(p.maxTokenLifetime) },
-		"clock-skew":         func() { set.ClockSkew = rotation.Duration(p.skew) },
+		"schedule":           func() { set.Schedule = p.Schedule },
+		"algorithm":          func() { set.Algorithm = p.Algorithm },
+		"rsa-bits":           func() { set.RSABits = p.RSABits },
+		"publish-ahead":      func() { set.PublishAhead = p.PublishAhead },
+		"max-token-lifetime": func() { set.MaxTokenLifetime = p.MaxTokenLifetime },
+		"clock-skew":         func() { set.ClockSkew = p.ClockSkew },
 	} {
 		flag := flags.Lookup(name)
 		if !flag.Changed {
@@ -146,10 +217,10 @@ func (p *policyFlags) policy(flags *pflag.FlagSet) (rotation.Policy, error) {
 		}
 		apply()
 	}
-	if typed(flags, "rsa-bits") && flags.Changed("algorithm") && set.Algorithm != jose.RS256 {
+	if typed(flags, "rsa-bits") && flags.Changed("algorithm") && set.Algorithm != string(jose.RS256) {
 		return set, fmt.Errorf("--rsa-bits goes with RS256, not with %s", set.Algorithm)
 	}
-	return set, set.Validate()
+	return set, set.Rotation().Validate()
 }
 
 // parseIssuer checks an issuer and says on stderr what will be hard with it.

@@ -7,11 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
 func newKeysBackupCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var seal recipientFlag
 	var plain bool
 	cmd := &cobra.Command{
@@ -37,11 +38,12 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 			if err := seal.check(); err != nil {
 				return err
 			}
-			s, err := store.open()
+			s, err := ring.open(cmd)
 			if err != nil {
 				return err
 			}
-			r, err := s.read(cmd.Context())
+			defer s.Close()
+			r, err := s.Read(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -68,15 +70,15 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	seal.add(cmd.Flags(), "seal the backup for")
 	cmd.Flags().BoolVar(&plain, "plain", false, "write private keys that whoever reads the backup can use")
 	return cmd
 }
 
 // sealedAs is r, otherwise unchanged, with its keys sealed for others.
-func sealedAs(cmd *cobra.Command, s place, r *rotation.Ring, recipients []string) (*rotation.Ring, error) {
-	open, err := r.Unseal(cmd.Context(), s.sealer)
+func sealedAs(cmd *cobra.Command, s *store.Handle, r *rotation.Ring, recipients []string) (*rotation.Ring, error) {
+	open, err := r.Unseal(cmd.Context(), s.Sealer)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +87,7 @@ func sealedAs(cmd *cobra.Command, s place, r *rotation.Ring, recipients []string
 		return nil, err
 	}
 	next.Generation, next.History = r.Generation, r.History
-	return next.Seal(cmd.Context(), s.sealer)
+	return next.Seal(cmd.Context(), s.Sealer)
 }
 
 // writeBackup replaces no file: the one that is there may be the last copy of

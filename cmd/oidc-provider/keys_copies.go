@@ -12,7 +12,7 @@ import (
 )
 
 func newKeysCopiesCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var output outputFlag
 	cmd := &cobra.Command{
 		Use:   "copies",
@@ -33,7 +33,7 @@ No private key is needed for this: sealed ones stay closed.`,
   oidc-provider keys copies -o json | jq -r '.[] | select(any(.keys[]; .confirmedAt == null)).name'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := readRing(cmd.Context(), &store)
+			r, err := ring.read(cmd)
 			if err != nil {
 				return err
 			}
@@ -44,7 +44,7 @@ No private key is needed for this: sealed ones stay closed.`,
 			return printCopyTable(cmd, copies)
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	output.add(cmd, "table")
 	cmd.AddCommand(newKeysCopiesAddCommand(), newKeysCopiesConfirmCommand(), newKeysCopiesRemoveCommand())
 	return cmd
@@ -117,7 +117,7 @@ func meaning(k copiedKey) string {
 }
 
 func newKeysCopiesAddCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Name a copy of the key set that hand-overs wait for",
@@ -132,7 +132,7 @@ ones refuse the ring.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var signs time.Time
-			r, changed, err := changeCopies(cmd, &store, func(r *rotation.Ring) (next *rotation.Ring, err error) {
+			r, changed, err := changeCopies(cmd, &ring, func(r *rotation.Ring) (next *rotation.Ring, err error) {
 				next, signs, err = rotation.AddCopy(r, args[0], time.Now())
 				return next, err
 			})
@@ -160,7 +160,7 @@ Bring it there, and then say so:
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	return cmd
 }
 
@@ -188,7 +188,7 @@ func keySetURL(r *rotation.Ring) string {
 }
 
 func newKeysCopiesRemoveCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	cmd := &cobra.Command{
 		Use:     "remove NAME",
 		Aliases: []string{"rm"},
@@ -198,7 +198,7 @@ alone goes on. What the copy has acknowledged is forgotten, too.`,
 		Example: `  oidc-provider keys copies remove google-prod`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, _, err := changeCopies(cmd, &store, func(r *rotation.Ring) (*rotation.Ring, error) {
+			r, _, err := changeCopies(cmd, &ring, func(r *rotation.Ring) (*rotation.Ring, error) {
 				return rotation.RemoveCopy(r, args[0], time.Now())
 			})
 			if err != nil {
@@ -209,18 +209,19 @@ alone goes on. What the copy has acknowledged is forgotten, too.`,
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	return cmd
 }
 
 // changeCopies changes the ring in a store, for which it takes no private key,
 // and says whether there was something to change.
-func changeCopies(cmd *cobra.Command, flags *storeFlags, change func(*rotation.Ring) (*rotation.Ring, error)) (r *rotation.Ring, changed bool, err error) {
-	store, err := flags.openStore()
+func changeCopies(cmd *cobra.Command, flags *ringFlags, change func(*rotation.Ring) (*rotation.Ring, error)) (r *rotation.Ring, changed bool, err error) {
+	s, err := flags.openWithoutKeys(cmd)
 	if err != nil {
 		return nil, false, err
 	}
-	r, err = rotation.Update(cmd.Context(), store, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
+	defer s.Close()
+	r, err = s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
 		next, err := change(r)
 		changed = next != r
 		return next, err

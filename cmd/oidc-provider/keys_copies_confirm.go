@@ -16,7 +16,7 @@ import (
 )
 
 func newKeysCopiesConfirmCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var from string
 	cmd := &cobra.Command{
 		Use:   "confirm COPY {KID | --from FILE}",
@@ -56,7 +56,7 @@ No private key is needed for this: sealed ones stay closed.`,
 				}
 			}
 			a.command = fmt.Sprintf("%s keys copies confirm%s %s", program(), storeArguments(cmd.Flags()), a.name)
-			r, _, err := changeCopies(cmd, &store, a.change)
+			r, _, err := changeCopies(cmd, &ring, a.change)
 			a.compared.warn(cmd, a.name) // also when it failed
 			if err != nil {
 				return err
@@ -64,7 +64,7 @@ No private key is needed for this: sealed ones stay closed.`,
 			return a.report(cmd, r)
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "file with what the copy holds, or - for standard input: a key set, PEM, or JSON of gcloud or vault")
 	return cmd
 }

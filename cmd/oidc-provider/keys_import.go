@@ -9,15 +9,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/store"
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
 )
 
 func newKeysImportCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var policy policyFlags
 	var seal recipientFlag
-	var issuer string
 	var exclude bool
 	var lifetime time.Duration
 	cmd := &cobra.Command{
@@ -56,22 +56,23 @@ is for the keys of legacy Secret tokens.`,
 			if err != nil {
 				return err
 			}
-			s, err := store.open()
+			s, err := ring.open(cmd)
 			if err != nil {
 				return err
 			}
+			defer s.Close()
 			var r *rotation.Ring
 			switch {
 			case len(private) == 1 && len(public) == 0:
 				if exclude {
 					return errors.New("--exclude-from-discovery is for public keys: a key that signs must stand in the key set (hint: import the public half, openssl pkey -pubout)")
 				}
-				r, err = importSigning(cmd, s, private[0], lifetime, issuer, &policy, seal.recipients)
+				r, err = importSigning(cmd, s, private[0], lifetime, ring.issuer, &policy, seal.recipients)
 			case len(private) == 0:
 				if seal.recipients != nil {
 					return errors.New("--recipient is for private keys, and these are public")
 				}
-				r, err = importVerifying(cmd, s, public, issuer, exclude)
+				r, err = importVerifying(cmd, s, public, ring.issuer, exclude)
 			default:
 				return fmt.Errorf("%s holds %d private and %d public keys: want one private key, or public keys only", args[0], len(private), len(public))
 			}
@@ -83,10 +84,9 @@ is for the keys of legacy Secret tokens.`,
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	policy.add(cmd.Flags())
 	seal.add(cmd.Flags(), "seal the private keys of a new ring for")
-	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's URL, to begin a ring in an empty store")
 	cmd.Flags().DurationVar(&lifetime, "issued-token-lifetime", rotation.ExtendedLifetime, "longest lifetime of tokens that a private key has signed elsewhere")
 	cmd.Flags().BoolVar(&exclude, "exclude-from-discovery", false, "show a public key to kube-apiserver only")
 	return cmd
@@ -136,12 +136,13 @@ func readKeySet(data []byte) ([]jwks.PublicKey, error) {
 
 // importSigning begins a ring with key, in an empty store or one that nobody
 // has served yet.
-func importSigning(cmd *cobra.Command, s place, key *jwks.SigningKey, lifetime time.Duration, issuer string, flags *policyFlags, recipients []string) (*rotation.Ring, error) {
-	policy, err := flags.policy(cmd.Flags())
+func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, lifetime time.Duration, issuer string, flags *policyFlags, recipients []string) (*rotation.Ring, error) {
+	set, err := flags.policy(cmd.Flags())
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
+	policy := set.Rotation()
+	r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
 		if issuer != "" {
 			if err := r.CheckIssuer(issuer); err != nil {
 				return r, err
@@ -174,19 +175,19 @@ func importSigning(cmd *cobra.Command, s place, key *jwks.SigningKey, lifetime t
 		return nil, err
 	}
 	r.Recipients = recipients
-	if w := s.plainWarning(r); w != "" {
+	if w := s.PlainWarning(r); w != "" {
 		warn(cmd, "%s", w)
 	}
-	return r, s.create(cmd.Context(), r)
+	return r, s.Create(cmd.Context(), r)
 }
 
-func importVerifying(cmd *cobra.Command, s place, keys []jwks.PublicKey, issuer string, exclude bool) (*rotation.Ring, error) {
+func importVerifying(cmd *cobra.Command, s *store.Handle, keys []jwks.PublicKey, issuer string, exclude bool) (*rotation.Ring, error) {
 	for _, name := range policyFlagNames {
 		if typed(cmd.Flags(), name) {
 			return nil, fmt.Errorf("--%s is for beginning a ring, and a public key does not begin one", name)
 		}
 	}
-	return s.update(cmd.Context(), func(before *rotation.Ring) (*rotation.Ring, error) {
+	return s.Update(cmd.Context(), func(before *rotation.Ring) (*rotation.Ring, error) {
 		var err error
 		r := before
 		if issuer != "" {

@@ -11,10 +11,9 @@ import (
 )
 
 func newKeysInitCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var policy policyFlags
 	var seal recipientFlag
-	var issuer string
 	cmd := &cobra.Command{
 		Use:   "init --issuer URL",
 		Short: "Make the first keys of an issuer in an empty store",
@@ -39,39 +38,40 @@ them as well.`,
 			if err := seal.check(); err != nil {
 				return err
 			}
-			r, err := newRing(cmd, issuer, &policy)
+			r, err := newRing(cmd, ring.issuer, &policy)
 			if err != nil {
 				return err
 			}
 			r.Recipients = seal.recipients
-			s, err := store.open()
+			s, err := ring.open(cmd)
 			if err != nil {
 				return err
 			}
-			if err := s.create(cmd.Context(), r); err != nil {
+			defer s.Close()
+			if err := s.Create(cmd.Context(), r); err != nil {
 				return err
 			}
-			if w := s.plainWarning(r); w != "" {
+			if w := s.PlainWarning(r); w != "" {
 				warn(cmd, "%s", w)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Made a ring for %s in %s:\n", r.Issuer, store.spec)
+			fmt.Fprintf(cmd.OutOrStdout(), "Made a ring for %s in %s:\n", r.Issuer, s)
 			printKeys(cmd.OutOrStdout(), r)
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	policy.add(cmd.Flags())
 	seal.add(cmd.Flags(), "seal the private keys for")
-	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's URL, as it stands in the iss claim (required)")
 	return cmd
 }
 
 // newRing makes a ring with generated keys.
 func newRing(cmd *cobra.Command, rawIssuer string, flags *policyFlags) (*rotation.Ring, error) {
-	policy, err := flags.policy(cmd.Flags())
+	set, err := flags.policy(cmd.Flags())
 	if err != nil {
 		return nil, err
 	}
+	policy := set.Rotation()
 	if rawIssuer == "" {
 		return nil, errors.New("--issuer is required: the URL that kube-apiserver has as --service-account-issuer, like https://oidc.example.com")
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func newKeysListCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var output outputFlag
 	cmd := &cobra.Command{
 		Use:     "list",
@@ -33,11 +33,12 @@ waitsFor in the JSON. No private key is needed: sealed ones stay closed.`,
   oidc-provider keys list -o json | jq -r '.[] | select(.phase == "active").kid'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := store.openStore()
+			s, err := ring.openWithoutKeys(cmd)
 			if err != nil {
 				return err
 			}
-			r, err := rotation.Read(cmd.Context(), s)
+			defer s.Close()
+			r, err := s.Read(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -56,7 +57,7 @@ waitsFor in the JSON. No private key is needed: sealed ones stay closed.`,
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	output.add(cmd, "table")
 	return cmd
 }

@@ -9,11 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
 func newKeysResealCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var seal recipientFlag
 	var plain, force bool
 	cmd := &cobra.Command{
@@ -47,19 +48,20 @@ forge tokens until the keys are removed or revoked.`,
 			if err := seal.check(); err != nil {
 				return err
 			}
-			s, err := store.open()
+			s, err := ring.open(cmd)
 			if err != nil {
 				return err
 			}
+			defer s.Close()
 			var before []string
-			r, err := s.update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
+			r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
 				before = r.Recipients
 				return reseal(cmd, s, r, seal.recipients, force)
 			})
 			if err != nil {
 				return err
 			}
-			if w := s.plainWarning(r); w != "" {
+			if w := s.PlainWarning(r); w != "" {
 				warn(cmd, "%s", w)
 			}
 			if len(before) == 0 && !plain {
@@ -69,18 +71,18 @@ forge tokens until the keys are removed or revoked.`,
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	seal.add(cmd.Flags(), "seal the keys for")
 	cmd.Flags().BoolVar(&plain, "plain", false, "leave the private keys plain, for a store that nobody else reads")
 	cmd.Flags().BoolVar(&force, "force", false, "seal for recipients that cannot be opened here")
 	return cmd
 }
 
-func reseal(cmd *cobra.Command, s place, r *rotation.Ring, recipients []string, force bool) (*rotation.Ring, error) {
+func reseal(cmd *cobra.Command, s *store.Handle, r *rotation.Ring, recipients []string, force bool) (*rotation.Ring, error) {
 	if slices.Equal(r.Recipients, recipients) && len(recipients) == 0 {
 		return r, nil
 	}
-	open, err := r.Unseal(cmd.Context(), s.sealer)
+	open, err := r.Unseal(cmd.Context(), s.Sealer)
 	if err != nil {
 		return r, err
 	}
@@ -88,7 +90,7 @@ func reseal(cmd *cobra.Command, s place, r *rotation.Ring, recipients []string, 
 	if err != nil {
 		return r, err
 	}
-	if next, err = next.Seal(cmd.Context(), s.sealer); err != nil || force {
+	if next, err = next.Seal(cmd.Context(), s.Sealer); err != nil || force {
 		return next, err
 	}
 	data, err := next.Encode()
@@ -99,7 +101,7 @@ func reseal(cmd *cobra.Command, s place, r *rotation.Ring, recipients []string, 
 	if err != nil {
 		return r, err
 	}
-	if _, err := back.Unseal(cmd.Context(), s.sealer); err != nil {
+	if _, err := back.Unseal(cmd.Context(), s.Sealer); err != nil {
 		return r, fmt.Errorf("nothing was changed, since the keys could not be opened afterwards (hint: add --age-identity with the identity of a new recipient; --force seals them all the same): %w", err)
 	}
 	return next, nil

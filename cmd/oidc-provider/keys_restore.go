@@ -11,7 +11,7 @@ import (
 )
 
 func newKeysRestoreCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var witnesses witnessFlags
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
@@ -45,10 +45,11 @@ and revoke again what was revoked, before the servers start.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			s, err := store.open()
+			s, err := ring.open(cmd)
 			if err != nil {
 				return err
 			}
+			defer s.Close()
 			seen, err := witnesses.ask(cmd.Context(), r.Issuer, func(witness string, err error) {
 				warn(cmd, "%s could not be asked for newer keys: %v", witness, err)
 			})
@@ -58,13 +59,13 @@ and revoke again what was revoked, before the servers start.`,
 			if err := checkAgainst(r, seen, func(w string) { warn(cmd, "%s", w) }); err != nil {
 				return fmt.Errorf("%s was not restored: %w; --witness none restores it all the same", args[0], err)
 			}
-			if err := s.create(cmd.Context(), r); err != nil {
+			if err := s.Create(cmd.Context(), r); err != nil {
 				return err
 			}
-			if _, err := r.Unseal(cmd.Context(), s.sealer); err != nil {
+			if _, err := r.Unseal(cmd.Context(), s.Sealer); err != nil {
 				warn(cmd, "the servers need what opens the keys: %v", err)
 			}
-			if w := s.plainWarning(r); w != "" {
+			if w := s.PlainWarning(r); w != "" {
 				warn(cmd, "%s", w)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Restored generation %d of the ring of %s, of %s, %s:\n", r.Generation, r.Issuer, formatTime(r.Updated), sealing(r))
@@ -72,7 +73,7 @@ and revoke again what was revoked, before the servers start.`,
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	witnesses.add(cmd.Flags())
 	return cmd
 }

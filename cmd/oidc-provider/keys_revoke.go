@@ -11,7 +11,7 @@ import (
 )
 
 func newKeysRevokeCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	cmd := &cobra.Command{
 		Use:   "revoke KID",
 		Short: "Take a key out of the key set at once and for good",
@@ -25,12 +25,13 @@ copies that the ring names you have to take the key yourself.`,
 		Example: `  oidc-provider keys revoke JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := store.open()
+			s, err := ring.open(cmd)
 			if err != nil {
 				return err
 			}
+			defer s.Close()
 			var events []rotation.Event
-			r, err := s.update(cmd.Context(), func(r *rotation.Ring) (next *rotation.Ring, err error) {
+			r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (next *rotation.Ring, err error) {
 				next, events, err = rotation.Revoke(r, args[0], time.Now(), rotation.GenerateKey)
 				return next, err
 			})
@@ -59,7 +60,7 @@ What to do: restart or flush the relying parties that matter, and have workloads
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	return cmd
 }
 

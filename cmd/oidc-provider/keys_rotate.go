@@ -10,7 +10,7 @@ import (
 )
 
 func newKeysRotateCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "rotate",
@@ -21,11 +21,12 @@ policy says (publish-ahead), and refused before; --force rotates all the same.`,
 		Example: `  oidc-provider keys rotate --store /var/lib/oidc-provider`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := store.open()
+			s, err := ring.open(cmd)
 			if err != nil {
 				return err
 			}
-			r, err := s.update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
+			defer s.Close()
+			r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
 				next, _, err := rotation.Rotate(r, time.Now(), force, rotation.GenerateKey)
 				return next, err
 			})
@@ -38,7 +39,7 @@ policy says (publish-ahead), and refused before; --force rotates all the same.`,
 			return nil
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "rotate even if relying parties may not know the next key yet")
 	return cmd
 }

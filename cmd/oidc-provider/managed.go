@@ -12,7 +12,6 @@ import (
 	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/kube"
-	"oidc-provider/internal/seal"
 	"oidc-provider/internal/signer"
 	"oidc-provider/internal/store"
 	"oidc-provider/internal/store/secret"
@@ -44,7 +43,7 @@ type managed struct {
 	opened func(ring *rotation.Ring, made bool)
 
 	// For run alone, nil until they are open.
-	place  *place
+	place  *store.Handle
 	socket *signer.Socket
 
 	rotator atomic.Pointer[rotation.Rotator] // nil until the ring was read
@@ -103,10 +102,10 @@ func (m *managed) work(ctx context.Context, shown func() bool) error {
 	rotator, err := m.openRing(ctx)
 	if err != nil {
 		if m.place != nil && !errors.Is(err, rotation.ErrUnavailable) {
-			m.place.close() // it may have been opened with files that are mended by then
+			m.place.Close() // it may have been opened with files that are mended by then
 			m.place = nil
 		}
-		return fmt.Errorf("store %s: %w", m.cfg.Store, err)
+		return err
 	}
 	m.rotator.Store(rotator)
 	m.waiting.Store(nil)
@@ -134,7 +133,7 @@ func (m *managed) work(ctx context.Context, shown func() bool) error {
 func (m *managed) close() {
 	m.sockets.Release(m.socket)
 	if m.place != nil {
-		m.place.close()
+		m.place.Close()
 	}
 }
 
@@ -142,18 +141,18 @@ func (m *managed) close() {
 // Nothing is written before everything that could refuse the ring has seen it.
 func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	if m.place == nil {
-		opened, err := storeOf(m.cfg).open()
+		opened, err := store.Open(m.cfg.Config)
 		if err != nil {
 			return nil, err
 		}
-		m.place = &opened
+		m.place = opened
 	}
-	place := *m.place
+	place := m.place
 	if err := m.checkSecret(ctx, place); err != nil {
 		return nil, err
 	}
 	// As long as the store is down, nobody else is asked.
-	if _, err := place.read(ctx); err != nil && !errors.Is(err, rotation.ErrEmpty) {
+	if _, err := place.Read(ctx); err != nil && !errors.Is(err, rotation.ErrEmpty) {
 		return nil, err
 	}
 	seen, memory, err := m.seen(ctx)
@@ -178,7 +177,7 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	}
 	if made {
 		m.log.Info("made the first keys of the issuer", "store", m.cfg.Store)
-		if err := place.create(ctx, ring); err != nil {
+		if err := place.Create(ctx, ring); err != nil {
 			return nil, err
 		}
 	}
@@ -191,7 +190,7 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 		}
 	}
 	rotator, err := rotation.Open(ctx, rotation.Config{
-		Store: place.Store, Sealer: place.sealer, PublishOnly: m.cfg.PublishOnly, Issuer: m.issuer.String(),
+		Store: place.Store, Sealer: place.Sealer, PublishOnly: m.cfg.PublishOnly, Issuer: m.issuer.String(),
 		Seen: seen, RollbackState: memory, Publishers: []rotation.Publisher{m.docs}, Log: m.log,
 	})
 	if err != nil {
@@ -232,19 +231,6 @@ func (m *managed) say(flag, field string) string {
 	return field
 }
 
-// storeOf says where the ring of a configured issuer is.
-func storeOf(m *config.Managed) *storeFlags {
-	return &storeFlags{
-		spec: m.Store,
-		via: store.Options{
-			EtcdCAFile: m.Etcd.CAFile, EtcdCertFile: m.Etcd.CertFile, EtcdKeyFile: m.Etcd.KeyFile,
-			EtcdUser: m.Etcd.User, EtcdPasswordFile: m.Etcd.PasswordFile,
-			Kubeconfig: m.Kubeconfig, Context: m.Context,
-		},
-		seal: seal.Config{IdentityFiles: m.AgeIdentities, KMSSocket: m.KMSSocket},
-	}
-}
-
 // seen is what witnesses show, and what this server remembers in memory, if it is
 // to remember.
 func (m *managed) seen(ctx context.Context) (seen []rotation.Seen, memory rotation.Store, err error) {
@@ -275,8 +261,8 @@ func (m *managed) seen(ctx context.Context) (seen []rotation.Seen, memory rotati
 
 // checkOpens refuses to start where no token could be signed: a wrong identity
 // should be noticed before anything is changed. A plugin that is away may come.
-func checkOpens(ctx context.Context, place place, ring *rotation.Ring) error {
-	open, err := ring.Unseal(ctx, place.sealer)
+func checkOpens(ctx context.Context, place *store.Handle, ring *rotation.Ring) error {
+	open, err := ring.Unseal(ctx, place.Sealer)
 	if err == nil || errors.Is(err, rotation.ErrUnavailable) || open.Active(open.At(time.Now())).SigningKey() != nil {
 		return nil
 	}
@@ -285,7 +271,7 @@ func checkOpens(ctx context.Context, place place, ring *rotation.Ring) error {
 
 // checkSecret refuses to sign for an API server that keeps the keys: once both
 // are down, neither comes up without the other.
-func (m *managed) checkSecret(ctx context.Context, place place) error {
+func (m *managed) checkSecret(ctx context.Context, place *store.Handle) error {
 	s, ok := place.Store.(*secret.Store)
 	if !ok || m.cfg.SignerSocket == "" {
 		return nil
@@ -312,8 +298,8 @@ func (m *managed) checkSecret(ctx context.Context, place place) error {
 
 // findRing reads the ring, and makes one, which is not written yet, only where
 // that is wanted.
-func (m *managed) findRing(ctx context.Context, place place) (ring *rotation.Ring, made bool, err error) {
-	ring, err = place.read(ctx)
+func (m *managed) findRing(ctx context.Context, place *store.Handle) (ring *rotation.Ring, made bool, err error) {
+	ring, err = place.Read(ctx)
 	if err == nil {
 		return ring, false, ring.CheckIssuer(m.issuer.String())
 	}
@@ -333,11 +319,11 @@ func (m *managed) findRing(ctx context.Context, place place) (ring *rotation.Rin
 // bringPolicy writes the policy that was asked for into the ring. A store that
 // takes no writes does not keep the server from publishing and signing under
 // the policy that stands there.
-func (m *managed) bringPolicy(ctx context.Context, place place) error {
+func (m *managed) bringPolicy(ctx context.Context, place *store.Handle) error {
 	signs := m.cfg.SignerSocket != ""
 	var before, after rotation.Policy
 	var refused error
-	_, err := place.update(ctx, func(r *rotation.Ring) (*rotation.Ring, error) {
+	_, err := place.Update(ctx, func(r *rotation.Ring) (*rotation.Ring, error) {
 		if refused = r.CheckIssuer(m.issuer.String()); refused != nil {
 			return r, refused
 		}
@@ -374,8 +360,8 @@ func (m *managed) bringPolicy(ctx context.Context, place place) error {
 	return nil
 }
 
-func (m *managed) warnOfRing(place place, r *rotation.Ring) {
-	if w := place.plainWarning(r); w != "" {
+func (m *managed) warnOfRing(place *store.Handle, r *rotation.Ring) {
+	if w := place.PlainWarning(r); w != "" {
 		m.log.Warn(w)
 	}
 	for _, w := range r.Policy.Warnings() {

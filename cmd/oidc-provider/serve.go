@@ -22,13 +22,14 @@ import (
 	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/signer"
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )
 
 type serveOptions struct {
 	config                      string
-	store                       storeFlags
+	store                       store.Config
 	policy                      policyFlags
 	witnesses                   witnessFlags
 	rollbackState               string
@@ -88,7 +89,7 @@ by itself, files, the key set of another issuer. The file is watched; see
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.config, "config", "", "file with all settings, for one issuer or many, instead of the other flags")
-	o.store.add(flags)
+	addStoreFlags(flags, &o.store)
 	o.policy.add(flags)
 	o.witnesses.add(flags)
 	flags.StringVar(&o.rollbackState, "rollback-state", "", "directory of its own in which this server keeps what it has seen of the ring, to tell an old backup by after a restart")
@@ -152,21 +153,15 @@ func (o *serveOptions) fromFlags(cmd *cobra.Command, s *server) error {
 	if err != nil {
 		return err
 	}
-	place, err := o.store.open()
+	opened, err := store.Open(o.store)
 	if err != nil {
 		return err
 	}
-	place.close()                                             // it is opened in its place once all else is well
+	opened.Close() // it is opened again when everything else is ready
 	s.fleet.site = web.NewSite(web.SiteConfig{AnyHost: true}) // there is but one issuer
 	m := &config.Managed{
-		Store: o.store.spec, Create: !cmd.Flags().Changed("store"), PublishOnly: o.publishOnly,
-		SignerSocket: o.signerSocket, RefreshHint: config.Duration(o.refreshHint), Policy: config.PolicyOf(policy),
-		Etcd: config.Etcd{
-			CAFile: o.store.via.EtcdCAFile, CertFile: o.store.via.EtcdCertFile, KeyFile: o.store.via.EtcdKeyFile,
-			User: o.store.via.EtcdUser, PasswordFile: o.store.via.EtcdPasswordFile,
-		},
-		Kubeconfig: o.store.via.Kubeconfig, Context: o.store.via.Context,
-		AgeIdentities: o.store.seal.IdentityFiles, KMSSocket: o.store.seal.KMSSocket,
+		Config: o.store, Create: !cmd.Flags().Changed("store"), PublishOnly: o.publishOnly,
+		SignerSocket: o.signerSocket, RefreshHint: config.Duration(o.refreshHint), Policy: policy,
 		Witnesses: o.witnesses.witnesses, WitnessCAFile: o.witnesses.caFile, RollbackState: o.rollbackState,
 	}
 	s.cfg = &config.Config{
@@ -181,7 +176,7 @@ func (o *serveOptions) fromFlags(cmd *cobra.Command, s *server) error {
 	}
 	s.fleet.opened = func(ring *rotation.Ring, made bool) {
 		s.log.Info("serving", "issuer", issuer.String(), "listen", s.public.Addr().String(), "admin", s.admin.Addr().String(),
-			"signer", o.signerSocket, "store", o.store.spec, "ring", ring)
+			"signer", o.signerSocket, "store", o.store.Store, "ring", ring)
 		if o.logFormat == "text" {
 			o.welcome(cmd, issuer, s.admin.Addr().String(), ring, made)
 		}
@@ -217,10 +212,10 @@ func (o *serveOptions) fromFile(cmd *cobra.Command, s *server) error {
 }
 
 // check refuses flags that make no sense before anything is touched.
-func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Issuer, rotation.Policy, error) {
+func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Issuer, config.Policy, error) {
 	issuer, err := discovery.ParseIssuer(o.issuer)
 	if err != nil {
-		return issuer, rotation.Policy{}, err
+		return issuer, config.Policy{}, err
 	}
 	policy, err := o.policy.policy(cmd.Flags())
 	if err != nil {
@@ -229,7 +224,7 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Is
 	switch {
 	case o.publishOnly && o.signerSocket != "":
 		return issuer, policy, errors.New("--publish-only and --signer-socket exclude each other")
-	case o.publishOnly && policy != rotation.Policy{}:
+	case o.publishOnly && policy != config.Policy{}:
 		return issuer, policy, errors.New("the policy is set by servers that rotate, not with --publish-only")
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return issuer, policy, errors.New("--tls-cert and --tls-key go together")

@@ -16,7 +16,7 @@ import (
 )
 
 func newTokenCommand() *cobra.Command {
-	var store storeFlags
+	var ring ringFlags
 	var t tokenRequest
 	cmd := &cobra.Command{
 		Use:   "token --audience AUDIENCE",
@@ -31,16 +31,17 @@ this to try a relying party out, and kube-apiserver for everything else.`,
 			if len(t.audiences) == 0 {
 				return errors.New("--audience is required: a token for everybody is a token for an attacker (hint: name the relying party, like --audience sts.amazonaws.com)")
 			}
-			s, err := store.open()
+			s, err := ring.open(cmd)
 			if err != nil {
 				return err
 			}
-			r, err := s.read(cmd.Context())
+			defer s.Close()
+			r, err := s.Read(cmd.Context())
 			if err != nil {
 				return err
 			}
 			// Should the active key not open, that is the error of Signer.
-			r, _ = r.Unseal(cmd.Context(), s.sealer)
+			r, _ = r.Unseal(cmd.Context(), s.Sealer)
 			now := time.Now()
 			signer, err := rotation.NewView(r).Signer(now)
 			if err != nil {
@@ -57,7 +58,7 @@ this to try a relying party out, and kube-apiserver for everything else.`,
 			return err
 		},
 	}
-	store.add(cmd.Flags())
+	ring.add(cmd)
 	cmd.Flags().StringArrayVar(&t.audiences, "audience", nil, "whom the token is for; may be given several times (required)")
 	cmd.Flags().StringVarP(&t.namespace, "namespace", "n", "default", "namespace of the ServiceAccount")
 	cmd.Flags().StringVar(&t.serviceAccount, "service-account", "default", "name of the ServiceAccount")

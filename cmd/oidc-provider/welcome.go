@@ -10,13 +10,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"oidc-provider/discovery"
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
 // welcome tells a person who has started the server what there is now and what
 // to try next.
 func (o *serveOptions) welcome(cmd *cobra.Command, issuer discovery.Issuer, admin string, r *rotation.Ring, created bool) {
-	keys := o.store.spec
+	keys := o.store.Store
 	if created {
 		keys += "  (made just now)"
 	}
@@ -68,10 +69,11 @@ Serving the issuers of %s
 // storeArguments are the flags that lead another command to the same store.
 func storeArguments(flags *pflag.FlagSet) (arguments string) {
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	new(storeFlags).add(own)
+	addStoreFlags(own, new(store.Config))
+	own.String("config", "", "")
 	own.VisitAll(func(f *pflag.Flag) {
 		given := flags.Lookup(f.Name)
-		if !given.Changed || given.Value.String() == f.DefValue {
+		if given == nil || !given.Changed || given.Value.String() == f.DefValue {
 			return
 		}
 		values := []string{given.Value.String()}

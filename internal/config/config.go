@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
@@ -144,10 +145,8 @@ type Issuer struct {
 // Managed is a ring of keys in a store, that this process keeps going. The
 // flags of `serve` with the same names are explained there.
 type Managed struct {
-	// Store is where the ring is: a directory, etcd://HOST:2379,…/PREFIX or
-	// secret:NAMESPACE/NAME. Must be set. An issuer that is published already
-	// moves only to a ring that knows the keys which are.
-	Store string `yaml:"store"`
+	// The store, and what opens the keys in it.
+	store.Config `yaml:",inline"`
 
 	// Create makes new keys if the store is empty. Without it that is an
 	// error: a directory that is not mounted must not turn into new keys.
@@ -167,19 +166,6 @@ type Managed struct {
 	// Policy is brought into the ring at start and with a change. What is not
 	// set stays as it stands there.
 	Policy Policy `yaml:"policy,omitempty"`
-
-	// Etcd is how to connect to a store in etcd.
-	Etcd Etcd `yaml:"etcd,omitempty"`
-
-	// Kubeconfig and Context say which cluster holds a store in a Secret.
-	// Default as kubectl, or the cluster that this runs in.
-	Kubeconfig string `yaml:"kubeconfig,omitempty"`
-	Context    string `yaml:"context,omitempty"`
-
-	// AgeIdentities are files with the age identities that open sealed keys,
-	// and KMSSocket is the Unix socket of the KMS v2 plugin that does.
-	AgeIdentities []string `yaml:"ageIdentities,omitempty"`
-	KMSSocket     string   `yaml:"kmsSocket,omitempty"`
 
 	// Witnesses are URLs of key sets that the ring must know all keys of, to tell
 	// an old backup by, and WitnessCAFile is a PEM file with their CA. Default
@@ -223,24 +209,6 @@ func (p Policy) Rotation() rotation.Policy {
 		Schedule: p.Schedule, Algorithm: jose.SignatureAlgorithm(p.Algorithm), RSABits: p.RSABits,
 		PublishAhead: p.PublishAhead, MaxTokenLifetime: p.MaxTokenLifetime, ClockSkew: p.ClockSkew,
 	}
-}
-
-// PolicyOf is the reverse of [Policy.Rotation].
-func PolicyOf(p rotation.Policy) Policy {
-	return Policy{p.Schedule, string(p.Algorithm), p.RSABits, p.PublishAhead, p.MaxTokenLifetime, p.ClockSkew}
-}
-
-// Etcd is how to connect to etcd, as kubeadm lays it down.
-type Etcd struct {
-	// CAFile is the CA of the servers, CertFile and KeyFile the certificate to
-	// show to them. With any of them the connection is TLS.
-	CAFile   string `yaml:"caFile,omitempty"`
-	CertFile string `yaml:"certFile,omitempty"`
-	KeyFile  string `yaml:"keyFile,omitempty"`
-
-	// User and the first line of PasswordFile log in.
-	User         string `yaml:"user,omitempty"`
-	PasswordFile string `yaml:"passwordFile,omitempty"`
 }
 
 // An APIServer is a kube-apiserver whose key set is mirrored. Its issuer must

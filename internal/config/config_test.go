@@ -205,6 +205,10 @@ func TestExample(t *testing.T) {
 			if name == "-" {
 				continue
 			}
+			if f.Anonymous {
+				visit(f.Type)
+				continue
+			}
 			if !regexp.MustCompile(`(?m)^[ #-]*` + name + `:`).Match(config.Example) {
 				t.Errorf("%s.%s is not in the example", typ.Name(), name)
 			}

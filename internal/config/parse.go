@@ -281,26 +281,45 @@ func (p *problems) walkFields(n *yaml.Node, t reflect.Type, path string) {
 	}
 }
 
-func fieldOf(t reflect.Type, name string) (reflect.StructField, bool) {
+// A field is a field of a file, and the type that declares it.
+type field struct {
+	reflect.StructField
+	in reflect.Type
+}
+
+// fields returns the fields of t that a file can have, those of embedded structs
+// included.
+func fields(t reflect.Type) (all []field) {
 	for i := range t.NumField() {
-		if f := t.Field(i); fieldName(f) == name {
-			return f, true
+		f := t.Field(i)
+		switch name := fieldName(f); {
+		case f.Anonymous && name == "":
+			all = append(all, fields(f.Type)...)
+		case name != "-":
+			all = append(all, field{f, t})
+		}
+	}
+	return all
+}
+
+func fieldOf(t reflect.Type, name string) (reflect.StructField, bool) {
+	for _, f := range fields(t) {
+		if fieldName(f.StructField) == name {
+			return f.StructField, true
 		}
 	}
 	return reflect.StructField{}, false
 }
 
-// fieldName is what f is called in a file, "-" if it does not stand there.
+// fieldName returns the name of f in a file, "-" if it has none.
 func fieldName(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 	return name
 }
 
 func fieldNames(t reflect.Type) (names []string) {
-	for i := range t.NumField() {
-		if name := fieldName(t.Field(i)); name != "-" {
-			names = append(names, name)
-		}
+	for _, f := range fields(t) {
+		names = append(names, fieldName(f.StructField))
 	}
 	return names
 }

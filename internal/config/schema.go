@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"oidc-provider/internal/store"
 )
 
 // Example is a configuration with a comment to every field.
@@ -60,15 +62,11 @@ func schemaOf(t reflect.Type, docs map[string]string) *jsonschema.Schema {
 		Type: "object", Properties: make(map[string]*jsonschema.Schema),
 		AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}, // none
 	}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name := fieldName(f)
-		if name == "-" {
-			continue
-		}
+	for _, f := range fields(t) {
+		name := fieldName(f.StructField)
 		s.PropertyOrder = append(s.PropertyOrder, name)
 		s.Properties[name] = schemaOf(f.Type, docs)
-		s.Properties[name].Description = docs[t.Name()+"."+f.Name]
+		s.Properties[name].Description = docs[docKey(f.in, f.Name)]
 		if !strings.HasSuffix(f.Tag.Get("yaml"), ",omitempty") {
 			s.Required = append(s.Required, name)
 		}
@@ -76,39 +74,53 @@ func schemaOf(t reflect.Type, docs map[string]string) *jsonschema.Schema {
 	return s
 }
 
-// fieldDocs are the comments of all fields, by Type.Field, with the names that
-// stand in files.
+// sources are the files with the types that a configuration file has.
+var sources = map[string]string{
+	reflect.TypeFor[Config]().PkgPath():       source,
+	reflect.TypeFor[store.Config]().PkgPath(): store.ConfigSource,
+}
+
+// docKey identifies the comment of a field.
+func docKey(t reflect.Type, field string) string { return t.PkgPath() + "." + t.Name() + "." + field }
+
+// fieldDocs returns the comments of all fields by [docKey], with the names that
+// fields have in files.
 func fieldDocs() (map[string]string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", source, parser.ParseComments)
-	if err != nil {
-		return nil, err
-	}
 	docs := make(map[string]string)
 	names := make(map[string]string)
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok {
-			return true
+	for pkg, source := range sources {
+		file, err := parser.ParseFile(token.NewFileSet(), "config.go", source, parser.ParseComments)
+		if err != nil {
+			return nil, err
 		}
-		fields, ok := spec.Type.(*ast.StructType)
-		if !ok {
-			return true
-		}
-		doc := ""
-		for _, f := range fields.Fields.List {
-			if f.Doc != nil { // one comment may stand for some fields in a row
-				doc = strings.Join(strings.Fields(f.Doc.Text()), " ")
+		ast.Inspect(file, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				if fields, ok := spec.Type.(*ast.StructType); ok {
+					addDocs(pkg+"."+spec.Name.Name+".", fields.Fields.List, docs, names)
+				}
 			}
-			tag := reflect.StructTag(strings.Trim(f.Tag.Value, "`"))
-			docs[spec.Name.Name+"."+f.Names[0].Name] = doc
-			names[f.Names[0].Name], _, _ = strings.Cut(tag.Get("yaml"), ",")
-		}
-		return true
-	})
+			return true
+		})
+	}
 	for field, doc := range docs {
 		docs[field] = inFile(doc, names)
 	}
 	return docs, nil
+}
+
+func addDocs(prefix string, fields []*ast.Field, docs, names map[string]string) {
+	doc := ""
+	for _, f := range fields {
+		if len(f.Names) == 0 {
+			continue // embedded: its fields have comments of their own
+		}
+		if f.Doc != nil { // one comment may describe several fields in a row
+			doc = strings.Join(strings.Fields(f.Doc.Text()), " ")
+		}
+		docs[prefix+f.Names[0].Name] = doc
+		tag := reflect.StructTag(strings.Trim(f.Tag.Value, "`"))
+		names[f.Names[0].Name], _, _ = strings.Cut(tag.Get("yaml"), ",")
+	}
 }
 
 // goName is a name of Go rather than a word: the first of a comment, or one

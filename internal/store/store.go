@@ -1,18 +1,18 @@
-// Package store holds the places where a ring can live: a directory, memory,
-// and, in packages below this one, etcd and a Kubernetes Secret. Each implements
-// [rotation.Store], whose comment is the contract, and passes the same
-// conformance tests, package storetest.
+// Package store opens the store of a ring: a directory, memory or, in the packages
+// below this one, etcd and a Kubernetes Secret. Each implements [rotation.Store],
+// whose comment is the contract, and passes the conformance tests of package
+// storetest.
 package store
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"strings"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/kube"
 	"oidc-provider/internal/store/etcd"
 	"oidc-provider/internal/store/secret"
@@ -21,48 +21,31 @@ import (
 
 var scheme = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*:`)
 
-// Options are what it takes to reach a store, beside its name.
-type Options struct {
-	// Etcd are files with the CA of the etcd servers and with the certificate
-	// that they ask clients for, as kubeadm lays them down. With any of them,
-	// or the scheme etcds, the connection is TLS.
-	EtcdCAFile, EtcdCertFile, EtcdKeyFile string
-
-	// EtcdUser and the first line of EtcdPasswordFile log in where etcd asks
-	// for that.
-	EtcdUser, EtcdPasswordFile string
-
-	// Kubeconfig and Context say which cluster holds a Secret, by kubectl's
-	// rules: without them $KUBECONFIG, ~/.kube/config, or the cluster that
-	// this process runs in.
-	Kubeconfig, Context string
-}
-
-// Open returns the store that spec names. Nothing of it need exist yet.
+// openStore returns the store that cfg names:
 //
 //	DIR, file:DIR                        a directory
 //	etcd://HOST[:PORT],…[/PREFIX]        an etcd cluster; etcds for TLS
 //	secret:NAMESPACE/NAME                a Secret of a Kubernetes cluster
-func Open(spec string, o Options) (rotation.Store, error) {
-	path, local := Dir(spec)
-	switch s := scheme.FindString(spec); strings.ToLower(s) {
+func openStore(cfg Config) (rotation.Store, error) {
+	path, local := Dir(cfg.Store)
+	switch s := scheme.FindString(cfg.Store); strings.ToLower(s) {
 	case "etcd:", "etcds:":
-		return openEtcd(spec, o)
+		return openEtcd(cfg)
 	case "secret:":
-		return openSecret(spec, o)
+		return openSecret(cfg)
 	default:
-		if local {
-			break
+		if !local {
+			return nil, hint.Errorf("use file:DIR, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME; for a path with a colon write ./"+cfg.Store,
+				"store %q: unknown kind %q", cfg.Store, s)
 		}
-		return nil, fmt.Errorf("store %q: unknown kind %q (hint: use file:DIR, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME; for a path with a colon write ./%s)", spec, s, spec)
 	}
 	if path == "" {
-		return nil, errors.New("store: no path (hint: use file:DIR)")
+		return nil, hint.Errorf("set {store} to a directory, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME", "store: no path")
 	}
 	return NewFile(path), nil
 }
 
-// Dir is the directory that spec names, if it is one.
+// Dir returns the directory that spec names, and whether it names one.
 func Dir(spec string) (path string, ok bool) {
 	switch s := scheme.FindString(spec); strings.ToLower(s) {
 	case "":
@@ -73,24 +56,24 @@ func Dir(spec string) (path string, ok bool) {
 	return "", false
 }
 
-func openEtcd(spec string, o Options) (rotation.Store, error) {
-	endpoints, key, secure, err := etcd.Parse(spec)
+func openEtcd(c Config) (rotation.Store, error) {
+	endpoints, key, secure, err := etcd.Parse(c.Store)
 	if err != nil {
 		return nil, err
 	}
-	cfg := etcd.Config{Endpoints: endpoints, Key: key, Username: o.EtcdUser}
-	if secure || o.EtcdCAFile != "" || o.EtcdCertFile != "" || o.EtcdKeyFile != "" {
-		if cfg.TLS, err = etcd.TLSConfig(o.EtcdCAFile, o.EtcdCertFile, o.EtcdKeyFile); err != nil {
+	cfg := etcd.Config{Endpoints: endpoints, Key: key, Username: c.Etcd.User}
+	if secure || c.Etcd.CAFile != "" || c.Etcd.CertFile != "" || c.Etcd.KeyFile != "" {
+		if cfg.TLS, err = etcd.TLSConfig(c.Etcd.CAFile, c.Etcd.CertFile, c.Etcd.KeyFile); err != nil {
 			return nil, err
 		}
 	}
-	if (o.EtcdUser == "") != (o.EtcdPasswordFile == "") {
-		return nil, errors.New("etcd: a user and a password file go together (hint: --etcd-user and --etcd-password-file)")
+	if (c.Etcd.User == "") != (c.Etcd.PasswordFile == "") {
+		return nil, hint.Errorf("set both {etcd.user} and {etcd.passwordFile}", "store %s: a user needs a password file, and the reverse", c.Store)
 	}
-	if o.EtcdPasswordFile != "" {
-		password, err := os.ReadFile(o.EtcdPasswordFile)
+	if c.Etcd.PasswordFile != "" {
+		password, err := os.ReadFile(c.Etcd.PasswordFile)
 		if err != nil {
-			return nil, fmt.Errorf("etcd: reading the password: %w", err)
+			return nil, fmt.Errorf("store %s: reading the etcd password: %w", c.Store, err)
 		}
 		cfg.Password, _, _ = strings.Cut(string(password), "\n")
 	}
@@ -101,12 +84,12 @@ func openEtcd(spec string, o Options) (rotation.Store, error) {
 	return s, nil
 }
 
-func openSecret(spec string, o Options) (rotation.Store, error) {
-	namespace, name, err := secret.Parse(spec)
+func openSecret(c Config) (rotation.Store, error) {
+	namespace, name, err := secret.Parse(c.Store)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := kube.Config(o.Kubeconfig, o.Context)
+	cfg, err := kube.Config(c.Kubeconfig, c.Context)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +100,7 @@ func openSecret(spec string, o Options) (rotation.Store, error) {
 	return s, nil
 }
 
-// versionOf names a document by its content.
+// versionOf returns the version of a document: a hash of its content.
 func versionOf(data []byte) rotation.Version {
 	sum := sha256.Sum256(data)
 	return rotation.Version(hex.EncodeToString(sum[:]))

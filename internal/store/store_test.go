@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -182,17 +181,17 @@ func TestFileIsNotADirectory(t *testing.T) {
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	for _, spec := range []string{dir + "/a", "file:" + dir + "/a", "file://" + dir + "/a", "FILE:" + dir + "/a"} {
-		s, err := store.Open(spec, store.Options{})
+		s, err := store.Open(store.Config{Store: spec})
 		if err != nil {
 			t.Errorf("%s: %v", spec, err)
 			continue
 		}
-		if s, want := s.(*store.File), store.NewFile(dir+"/a"); *s != *want {
+		if s, want := s.Store.(*store.File), store.NewFile(dir+"/a"); *s != *want {
 			t.Errorf("%s: got %v", spec, s)
 		}
 	}
 	for _, spec := range []string{"", "file:", "file://", "C:x", "etcd:a", "etcd://", "etcd://a:b", "secret:", "secret:a", "secret:A/b"} {
-		if s, err := store.Open(spec, store.Options{}); err == nil {
+		if s, err := store.Open(store.Config{Store: spec}); err == nil {
 			t.Errorf("%q: got %v", spec, s)
 		}
 	}
@@ -218,30 +217,36 @@ contexts: [{name: x, context: {cluster: c}}]
 `)
 	for _, tt := range []struct {
 		spec    string
-		options store.Options
+		options store.Config
 		want    string // "" if it is refused
 	}{
-		{"etcd://a,b:1/p", store.Options{}, "*etcd.Store"},
-		{"etcds://a", store.Options{}, "*etcd.Store"},
-		{"ETCD://a", store.Options{EtcdUser: "u", EtcdPasswordFile: password}, "*etcd.Store"},
-		{"etcd://a", store.Options{EtcdUser: "u"}, ""},
-		{"etcd://a", store.Options{EtcdPasswordFile: password}, ""},
-		{"etcd://a", store.Options{EtcdUser: "u", EtcdPasswordFile: password + "x"}, ""},
-		{"etcd://a", store.Options{EtcdCAFile: password}, ""},
-		{"etcd://a", store.Options{EtcdCertFile: password}, ""},
-		{"secret:ns/name", store.Options{Kubeconfig: kubeconfig, Context: "x"}, "*secret.Store"},
-		{"secret:ns/name", store.Options{Kubeconfig: kubeconfig, Context: "y"}, ""},
-		{"secret:ns/name", store.Options{}, ""},
+		{"etcd://a,b:1/p", store.Config{}, "*etcd.Store"},
+		{"etcds://a", store.Config{}, "*etcd.Store"},
+		{"ETCD://a", store.Config{Etcd: store.Etcd{User: "u", PasswordFile: password}}, "*etcd.Store"},
+		{"etcd://a", store.Config{Etcd: store.Etcd{User: "u"}}, ""},
+		{"etcd://a", store.Config{Etcd: store.Etcd{PasswordFile: password}}, ""},
+		{"etcd://a", store.Config{Etcd: store.Etcd{User: "u", PasswordFile: password + "x"}}, ""},
+		{"etcd://a", store.Config{Etcd: store.Etcd{CAFile: password}}, ""},
+		{"etcd://a", store.Config{Etcd: store.Etcd{CertFile: password}}, ""},
+		{"secret:ns/name", store.Config{Kubeconfig: kubeconfig, Context: "x"}, "*secret.Store"},
+		{"secret:ns/name", store.Config{Kubeconfig: kubeconfig, Context: "y"}, ""},
+		{"secret:ns/name", store.Config{}, ""},
 	} {
-		s, err := store.Open(tt.spec, tt.options)
-		if got := fmt.Sprintf("%T", s); err == nil && got != tt.want || err != nil && tt.want != "" {
-			t.Errorf("%s, %+v: got %s, %v, want %q", tt.spec, tt.options, got, err, tt.want)
+		cfg := tt.options
+		cfg.Store = tt.spec
+		s, err := store.Open(cfg)
+		got := ""
+		if err == nil {
+			got = fmt.Sprintf("%T", s.Store)
+		}
+		if got != tt.want {
+			t.Errorf("%s, %+v: got %q, %v, want %q", tt.spec, tt.options, got, err, tt.want)
 		}
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: the error shows the password: %v", tt.spec, err)
 		}
-		if closer, ok := s.(io.Closer); ok && err == nil {
-			closer.Close()
+		if err == nil {
+			s.Close()
 		}
 	}
 }

@@ -1,0 +1,89 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"oidc-provider/internal/hint"
+	"oidc-provider/internal/seal"
+	"oidc-provider/rotation"
+)
+
+// A Handle is an open store, and the sealer for the private keys in it. Its errors
+// name the store.
+type Handle struct {
+	// Store keeps the ring.
+	Store rotation.Store
+	// Sealer opens and seals private keys.
+	Sealer *seal.Sealer
+
+	name string
+}
+
+// Open opens the store that cfg describes. It sends nothing, and nothing has to
+// exist yet. The caller must close the handle.
+func Open(cfg Config) (*Handle, error) {
+	sealer, err := seal.New(cfg.seal())
+	if err != nil {
+		return nil, err
+	}
+	s, err := openStore(cfg)
+	if err != nil {
+		sealer.Close()
+		return nil, err
+	}
+	return &Handle{Store: s, Sealer: sealer, name: cfg.Store}, nil
+}
+
+// Close closes the connections to the store and to the KMS plugin.
+func (h *Handle) Close() error {
+	err := h.Sealer.Close()
+	if c, ok := h.Store.(io.Closer); ok {
+		err = errors.Join(c.Close(), err)
+	}
+	return err
+}
+
+// String returns the name of the store, as it was configured.
+func (h *Handle) String() string { return h.name }
+
+// Read returns the ring. Its error wraps [rotation.ErrEmpty] if there is none.
+func (h *Handle) Read(ctx context.Context) (*rotation.Ring, error) {
+	r, err := rotation.Read(ctx, h.Store)
+	return r, h.explain(err)
+}
+
+// Create writes the first ring into an empty store. See [rotation.Create].
+func (h *Handle) Create(ctx context.Context, r *rotation.Ring) error {
+	return h.explain(rotation.Create(ctx, h.Store, h.Sealer, r))
+}
+
+// Update changes the ring. See [rotation.Update].
+func (h *Handle) Update(ctx context.Context, change func(*rotation.Ring) (*rotation.Ring, error)) (*rotation.Ring, error) {
+	r, err := rotation.Update(ctx, h.Store, h.Sealer, change)
+	return r, h.explain(err)
+}
+
+// explain adds to an error which store it is about.
+func (h *Handle) explain(err error) error {
+	switch {
+	case errors.Is(err, rotation.ErrEmpty):
+		return hint.Errorf("check that {store} names the right path or prefix; a new store gets its first keys with "+
+			"`oidc-provider keys init`, or a cluster's own key with `oidc-provider keys import`", "store %s: %w", h.name, err)
+	case err != nil:
+		return fmt.Errorf("store %s: %w", h.name, err)
+	}
+	return nil
+}
+
+// PlainWarning returns what it means that r is in this store unsealed, or "" if
+// it is sealed or the store is local.
+func (h *Handle) PlainWarning(r *rotation.Ring) string {
+	if _, local := h.Store.(*File); local || len(r.Recipients) > 0 {
+		return ""
+	}
+	return fmt.Sprintf("the private keys in store %s are not sealed: anyone who can read the store, or a backup of it, can sign tokens "+
+		"(`oidc-provider keys reseal` seals them)", h.name)
+}
