@@ -55,6 +55,9 @@ the ring names them as a copy: see 'keys copies'.`,
 			if out == "" {
 				return errors.New("--out is required (hint: the directory to write to)")
 			}
+			if err := ring.check(cmd); err != nil {
+				return err
+			}
 			var results []exported
 			if ring.file == "" {
 				results = []exported{exportRing(cmd.Context(), ring.store, ring.issuer, out)}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,18 +57,11 @@ func (f *ringFlags) add(cmd *cobra.Command) {
 // resolve returns how to open the store, and the issuer whose ring must be in it,
 // "" for any.
 func (f *ringFlags) resolve(cmd *cobra.Command) (cfg store.Config, issuer string, err error) {
+	if err := f.check(cmd); err != nil {
+		return cfg, "", err
+	}
 	if f.file == "" {
 		return f.store, f.issuer, nil
-	}
-	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	addStoreFlags(own, new(store.Config))
-	own.VisitAll(func(flag *pflag.Flag) {
-		if cmd.Flags().Changed(flag.Name) && err == nil {
-			err = fmt.Errorf("--config and --%s exclude each other", flag.Name)
-		}
-	})
-	if err != nil {
-		return cfg, "", err
 	}
 	managed, err := f.managed()
 	switch {
@@ -77,6 +71,27 @@ func (f *ringFlags) resolve(cmd *cobra.Command) (cfg store.Config, issuer string
 		return cfg, "", hint.Errorf("add --issuer with one of "+issuerNames(managed), "%s has %d managed issuers", f.file, len(managed))
 	}
 	return managed[0].Managed.Config, managed[0].Issuer, nil
+}
+
+// check decides between --config and the flags of a store: one that was typed
+// overrides the other if that comes from the environment.
+func (f *ringFlags) check(cmd *cobra.Command) (err error) {
+	if f.file == "" {
+		return nil
+	}
+	file := typed(cmd.Flags(), "config")
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	addStoreFlags(own, new(store.Config))
+	own.VisitAll(func(flag *pflag.Flag) {
+		switch store := typed(cmd.Flags(), flag.Name); {
+		case !cmd.Flags().Changed(flag.Name) || file && !store:
+		case store && !file:
+			f.file = ""
+		default:
+			err = cmp.Or(err, fmt.Errorf("--config and --%s exclude each other", flag.Name))
+		}
+	})
+	return err
 }
 
 // managed returns the managed issuers of the configuration file: the one that

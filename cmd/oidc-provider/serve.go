@@ -157,7 +157,7 @@ func (o *serveOptions) fromFlags(cmd *cobra.Command, s *server) error {
 	if err != nil {
 		return err
 	}
-	opened.Close() // it is opened again when everything else is ready
+	opened.Close()                                            // it is opened again when everything else is ready
 	s.fleet.site = web.NewSite(web.SiteConfig{AnyHost: true}) // there is but one issuer
 	m := &config.Managed{
 		Config: o.store, Create: !cmd.Flags().Changed("store"), PublishOnly: o.publishOnly,
