@@ -307,7 +307,7 @@ func TestRemoveCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Nothing is left that another program might not know.
-	if data := encode(t, removed, nil); removed.Version != 1 || bytes.Contains(data, []byte("opies")) || bytes.Contains(data, []byte("acknowledged")) {
+	if data := encode(t, removed, nil); removed.Version != 1 || bytes.Contains(data, []byte("opies")) || bytes.Contains(data, []byte("opyConfirmedAt")) {
 		t.Errorf("with no copies left:\n%s", data)
 	}
 	if got := r.Lacking(&r.Keys[0]); !slices.Equal(got, []string{"vault"}) {
@@ -444,14 +444,14 @@ func TestRunTellsOfCopies(t *testing.T) {
 			t.Errorf("told %d times, want once\n%s", n, b.log)
 		}
 		time.Sleep(100 * time.Hour)
-		if n := strings.Count(b.log.String(), "a hand-over is due and waits for copies"); n != 1 {
+		if n := strings.Count(b.log.String(), "the rotation is due but waits for copies"); n != 1 {
 			t.Errorf("told %d times that it is due, want once\n%s", n, b.log)
 		}
 		if got := b.signs(t); got != first {
 			t.Errorf("%s signs, and google lacks it", got)
 		}
-		if b.r.Failure() != "" || b.r.Failed() > 0 {
-			t.Errorf("waiting is a failure: %s", b.r.Failure())
+		if b.r.Failure() != nil || b.r.Failed() > 0 {
+			t.Errorf("waiting is a failure: %v", b.r.Failure())
 		}
 		change(func(r *rotation.Ring) (*rotation.Ring, error) {
 			return rotation.ConfirmCopy(r, "google", time.Now(), keySet(r)...)
@@ -464,7 +464,7 @@ func TestRunTellsOfCopies(t *testing.T) {
 		if got := b.signs(t); got == first {
 			t.Error("no hand-over a day after google has the key")
 		}
-		if !strings.Contains(b.log.String(), "a key was acknowledged") {
+		if !strings.Contains(b.log.String(), "a copy has confirmed a key") {
 			t.Errorf("the acknowledgement is not told\n%s", b.log)
 		}
 	})

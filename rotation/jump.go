@@ -1,29 +1,39 @@
 package rotation
 
 import (
-	"fmt"
 	"time"
+
+	"oidc-provider/internal/hint"
 )
 
-// jumpPatience is how long a clock that has jumped is not believed. It may be
-// set right again; after that it is the world that has changed, or the machine
-// that has slept.
+// jumpPatience is how long a clock that has jumped ahead is not trusted. It may
+// be corrected. After that, the clock is taken to be right: the machine has
+// slept, or the clock was wrong before.
 const jumpPatience = 10 * time.Minute
 
-// A jumpGuard keeps a process from writing just after its clock has jumped
-// ahead: everything that it would do then, like removing keys, is for ever.
-type jumpGuard struct {
-	// trusted is by how much the wall clock has run ahead of the monotonic
-	// one since the start, as far as that is believed.
+// A clockGuard prevents writes shortly after the clock has jumped ahead: what
+// would be written then, such as the removal of keys, cannot be undone.
+type clockGuard struct {
+	started time.Time
+
+	// trusted is how far the wall clock has advanced more than the monotonic
+	// clock since the start, as far as that is trusted.
 	trusted time.Duration
-	// since is the monotonic time at which it became more, negative if it
-	// has not.
+	// since is the monotonic time at which the difference became larger than
+	// trusted, negative if it has not.
 	since time.Duration
 }
 
-// check reports a jump by more than skew. wall and monotonic are the times
-// since the start on the two clocks.
-func (g *jumpGuard) check(wall, monotonic, skew time.Duration) error {
+func newClockGuard(now time.Time) clockGuard { return clockGuard{started: now, since: -1} }
+
+// check returns an error if the clock has jumped ahead by more than skew.
+func (g *clockGuard) check(now time.Time, skew time.Duration) error {
+	return g.compare(now.Round(0).Sub(g.started.Round(0)), now.Sub(g.started), skew)
+}
+
+// compare does the work of check, with the times since the start by the wall
+// clock and by the monotonic clock.
+func (g *clockGuard) compare(wall, monotonic, skew time.Duration) error {
 	jump := wall - monotonic - g.trusted
 	switch {
 	case jump > skew && g.since < 0:
@@ -32,6 +42,6 @@ func (g *jumpGuard) check(wall, monotonic, skew time.Duration) error {
 		g.trusted, g.since = wall-monotonic, -1
 		return nil
 	}
-	return fmt.Errorf("the clock jumped ahead by %v: nothing is written for %v (hint: set the clock, or restart if it is right)",
-		jump.Round(time.Second), jumpPatience)
+	return hint.Errorf("set the clock, or restart if it is right",
+		"the clock jumped ahead by %v: nothing is written for %v", jump.Round(time.Second), jumpPatience)
 }

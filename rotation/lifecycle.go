@@ -106,11 +106,12 @@ func (r *Ring) CheckClock(now time.Time) error {
 	return nil
 }
 
-// An Event says what a change did to a key. A zero At means at once.
+// An Event says what a change did to a key.
 type Event struct {
-	Msg   string
-	KeyID string
-	At    time.Time
+	Msg      string
+	KeyID    string
+	Previous string    // kid of the key that was active before, if KeyID has become active
+	At       time.Time // zero for at once
 }
 
 // Generate makes a new key for a policy. It is an argument of the functions
@@ -345,8 +346,8 @@ func (r *Ring) promote(active, standby *Key, now time.Time) []Event {
 	r.withoutNotice(active, now)
 	handOver(active, standby, now)
 	return []Event{
-		{Msg: "retired", KeyID: active.KeyID},
-		{Msg: "signs from now on", KeyID: standby.KeyID},
+		{Msg: "the key is retired", KeyID: active.KeyID},
+		{Msg: "a new key is active", KeyID: standby.KeyID, Previous: active.KeyID},
 	}
 }
 
@@ -404,7 +405,7 @@ func Revoke(r *Ring, kid string, now time.Time, generate Generate) (*Ring, []Eve
 	if err := next.ensureStandby(now, generate); err != nil {
 		return r, nil, err
 	}
-	return next, append([]Event{{Msg: "revoked", KeyID: kid}}, events...), nil
+	return next, append([]Event{{Msg: "the key is revoked", KeyID: kid}}, events...), nil
 }
 
 // SetPolicy plans the ring under p from now on. A longer token lifetime

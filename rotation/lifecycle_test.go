@@ -181,7 +181,7 @@ func TestRevoke(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := phases(next, now); got != want || events[0].Msg != "revoked" {
+		if got := phases(next, now); got != want || events[0].Msg != "the key is revoked" {
 			t.Errorf("revoking key %d: %s, want %s; %v", i, got, want, events)
 		}
 		if next.Keys[i].Published() || len(next.Keys[i].Private) > 0 {

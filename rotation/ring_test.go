@@ -90,7 +90,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"copy since no time", edit(func(r map[string]any, _ []any) { r["version"], r["copies"] = 2, []any{map[string]any{"name": "a"}} }), "since no time"},
 		{"no such copy", edit(func(r map[string]any, k []any) {
 			r["version"], r["copies"] = 2, copies("google")
-			key(k, 1)["acknowledged"] = map[string]any{"vault": epoch}
+			key(k, 1)["copyConfirmedAt"] = map[string]any{"vault": epoch}
 		}), "which is no copy"},
 		{"two documents", append(bytes.Clone(good), good...), "restore"},
 		{"new field", edit(func(r map[string]any, _ []any) { r["quorum"] = 1 }), "unknown field"},

@@ -1,144 +1,143 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"oidc-provider/internal/hint"
 )
 
-// A Publisher is a place that shows the key set to relying parties.
+// A Publisher publishes the key set to relying parties.
 type Publisher interface {
-	// Publish shows what v holds, and returns nil once everybody who asks
-	// from now on gets it. It is called again after an error, and need not
-	// be for a view that it has confirmed.
+	// Publish publishes the key set of v. It returns nil when every request
+	// from now on is answered with it. It is called again after an error, but
+	// not for a view that it has confirmed.
 	Publish(ctx context.Context, v *View) error
 }
 
-// Config is what a [Rotator] needs. Store, Issuer and Log must be set.
+// Config configures a [Rotator]. Store, Issuer and Log must be set.
 type Config struct {
 	Store Store
 
-	// Issuer whose ring this is. A ring of another one is refused.
+	// Issuer is the issuer of the ring. The ring of another issuer is refused.
 	Issuer string
 
-	// Sealer opens the private keys of a ring that is sealed, and seals new
-	// ones. Without one such a ring cannot be signed with.
+	// Sealer opens the private keys of a sealed ring and seals new ones. A
+	// sealed ring cannot sign without one.
 	Sealer Sealer
 
-	// PublishOnly makes this a replica that shows the key set and neither
-	// signs nor writes: it needs no Sealer.
+	// PublishOnly makes this a replica that publishes the key set and neither
+	// signs nor writes. It needs no Sealer.
 	PublishOnly bool
 
-	// Seen is what others have seen of the ring, to tell an old backup by.
+	// Seen is what witnesses have seen of the ring. A ring that cannot have come
+	// after it, such as an old backup, is refused.
 	Seen []Seen
 
-	// RollbackState, if set, keeps what this replica has seen of the ring for its
-	// next start: a store of its own, best in another place than the ring's.
+	// RollbackState, if set, keeps what this replica has seen of the ring until
+	// its next start. It is a store of its own, best on another machine than
+	// the ring's.
 	RollbackState Store
 
-	// Publishers must all confirm a key before its hand-over is planned.
-	// With none, reading the ring is confirmation.
+	// Publishers must all confirm a key before its activation is planned.
+	// If there are none, reading the ring is confirmation.
 	Publishers []Publisher
 
-	// Poll is how often the ring is read. Default 500ms: a change made
-	// elsewhere is then noticed within a second. For a store that is a
-	// [Watcher] it is a twentieth of the ring's PublishAhead, at most 2s: the
-	// watch brings the changes, unless nobody has noticed yet that it is dead.
-	// While reads fail they are repeated every 500ms.
+	// Poll is the time between two reads of the ring. The default is 500ms, so
+	// that changes made elsewhere are noticed within a second. For a [Watcher]
+	// it is a twentieth of the ring's PublishAhead, at least 500ms and at most
+	// 2s: the watch reports changes at once, and the poll covers a watch that
+	// is broken unnoticed. Failed reads are repeated after 500ms.
 	Poll time.Duration
 
-	// Timeout bounds the reading, writing and publishing of one tick.
+	// Timeout limits the reading, writing and publishing of one tick.
 	// Default 30s.
 	Timeout time.Duration
 
 	// Generate makes new keys. Default [GenerateKey].
 	Generate Generate
 
-	// Log gets an event for everything that happens to a key. Failures are
-	// logged when they begin, change and end.
+	// Log gets a record for everything that happens to a key. Failures are
+	// logged when they start, change and end.
 	Log *slog.Logger
 }
 
-// A Rotator keeps the ring of one issuer going, beside any number of others on
-// the same store. Its methods may be called by many goroutines.
+// A Rotator reads, changes and publishes the ring of one issuer, together with
+// any number of other rotators on the same store. Its methods may be called by
+// several goroutines.
 type Rotator struct {
 	cfg Config
 
 	view atomic.Pointer[View]
-	// read is when view was last known to be the newest. It is set after
-	// view, so that it never speaks for a newer one than can be seen.
-	read    atomic.Pointer[time.Time]
-	failure atomic.Pointer[string]
-	failed  atomic.Uint64
-	// published says that every place shows the view.
-	published atomic.Bool
+	// read is the time at which view was last known to be the newest. It is set
+	// after view, so that it is never newer than the view that goes with it.
+	read atomic.Pointer[time.Time]
 
-	// The fields below belong to the goroutine that ticks.
-	version   Version
-	seen      []Seen
-	shown     *Ring  // what all publishers have confirmed
-	confirmed string // kid of the last standby in shown
-	keys      int    // how many the key set held
+	failure atomic.Pointer[error] // of the last tick
+	failed  atomic.Uint64         // ticks that failed
 
-	remembered Version // of RollbackState
-	memory     int64   // the generation that is in it
+	// unpublished says that the last attempt to publish the view failed.
+	unpublished atomic.Bool
 
-	logged  *Ring  // the ring that logChanges has told of last
-	active  string // the kid that signed then
-	waiting string // what a hand-over waited for then
-
-	started time.Time
-	jump    jumpGuard
-
-	// What failed last of writing, and of opening the keys of triedVersion.
-	writeErr, openErr     error
-	writeRetry, openRetry retry
-	triedVersion          Version
+	// The fields below belong to the goroutine that calls tick.
+	reader    reader
+	writer    writer
+	narrator  narrator
+	published *Ring  // the ring that all publishers have confirmed
+	confirmed string // the kid of the last next key in published
 }
 
-// Open reads the ring and publishes it: the first tick of [Rotator.Run]. A
-// store that cannot be read, or holds nothing, is an error.
+// Open reads the ring and publishes it: the first ticks of [Rotator.Run]. It
+// returns an error if the store cannot be read, or [ErrEmpty] if it is empty.
 func Open(ctx context.Context, cfg Config) (*Rotator, error) {
-	r, again, err := open(ctx, cfg, time.Now())
-	if err == nil && again {
-		// What has just been published can be confirmed now.
-		_, err := r.tick(ctx, time.Now())
-		r.report(err)
-	}
-	return r, err
+	return open(ctx, cfg, time.Now)
 }
 
-func open(ctx context.Context, cfg Config, now time.Time) (r *Rotator, again bool, err error) {
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 30 * time.Second
-	}
+// maxOpenTicks is enough for reading, opening and confirming, once again if
+// another replica writes at the same time.
+const maxOpenTicks = 6
+
+func open(ctx context.Context, cfg Config, clock func() time.Time) (*Rotator, error) {
+	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Second)
 	if cfg.Generate == nil {
 		cfg.Generate = GenerateKey
 	}
-	r = &Rotator{cfg: cfg, started: now, jump: jumpGuard{since: -1}, seen: cfg.Seen}
-	r.failure.Store(new(string))
-	if err := r.recall(ctx); err != nil {
-		return nil, false, err
+	r := &Rotator{
+		cfg:      cfg,
+		writer:   writer{store: cfg.Store, sealer: cfg.Sealer, generate: cfg.Generate},
+		narrator: narrator{log: cfg.Log},
 	}
-	again, err = r.tick(ctx, now)
-	if r.view.Load() == nil {
-		return nil, false, err
+	r.failure.Store(new(error))
+	var err error
+	if r.reader, err = newReader(ctx, cfg, clock()); err != nil {
+		return nil, err
 	}
-	r.report(err)
-	return r, again, nil
+	for range maxOpenTicks {
+		again, err := r.tick(ctx, clock())
+		if r.View() == nil {
+			return nil, err
+		}
+		r.report(again, err)
+		if !again {
+			break
+		}
+	}
+	return r, nil
 }
 
-// Run keeps the ring going until ctx is done.
+// Run keeps the ring up to date until ctx is done.
 func (r *Rotator) Run(ctx context.Context) {
 	changed := make(chan struct{}, 1)
 	if w, watches := r.cfg.Store.(Watcher); watches {
 		go w.Watch(ctx, func() {
 			select {
 			case changed <- struct{}{}:
-			default: // the next tick has yet to begin, and will see it
+			default: // the next tick has not started yet and will see the change
 			}
 		})
 	}
@@ -148,7 +147,7 @@ func (r *Rotator) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		r.report(err)
+		r.report(again, err)
 		wait := r.wait(now, err)
 		if again {
 			wait = againAfter
@@ -161,15 +160,14 @@ func (r *Rotator) Run(ctx context.Context) {
 	}
 }
 
-// againAfter keeps a store whose answers contradict each other from making the
-// loop a hot one.
+// againAfter prevents a busy loop when a store contradicts itself.
 const againAfter = 5 * time.Millisecond
 
-// wait is the time from here to the next poll, or to the next instant of the
-// ring after ticked, when the last tick began and failed with err or not: what
-// fell into the tick itself is due now.
+// wait returns the time until the next poll or the next instant of the ring,
+// after a tick that started at ticked and failed with err or not. An instant
+// that passed during the tick is due at once.
 func (r *Rotator) wait(ticked time.Time, err error) time.Duration {
-	ring := r.view.Load().ring
+	ring := r.View().ring
 	poll := r.poll(ring.Policy)
 	if err != nil && r.cfg.Poll == 0 {
 		poll = defaultPoll
@@ -181,7 +179,7 @@ func (r *Rotator) wait(ticked time.Time, err error) time.Duration {
 	return min(poll, time.Until(next))
 }
 
-// Bounds of the time between two reads, unless [Config.Poll] sets another.
+// Limits of the time between two reads, unless [Config.Poll] sets another.
 const (
 	defaultPoll = 500 * time.Millisecond
 	maxPoll     = 2 * time.Second
@@ -197,316 +195,65 @@ func (r *Rotator) poll(p Policy) time.Duration {
 	return defaultPoll
 }
 
-// tick reads the ring, does what is due, and then publishes: first commit,
-// then publish. It says whether there is more to do at once.
-func (r *Rotator) tick(ctx context.Context, now time.Time) (again bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	defer cancel()
-	ring, err := r.load(ctx)
-	if err != nil {
-		if known := r.view.Load(); known != nil { // it goes on
-			r.logChanges(known.ring, now)
-			err = errors.Join(err, r.publish(ctx, now))
-		}
-		return false, err
-	}
-	r.adopt(&View{ring: ring}, now)
-	if ring.closed() && !r.cfg.PublishOnly {
-		// What is to be shown, and to be signed with no more, does not wait
-		// until private keys are open. An error comes again below.
-		_ = r.publish(ctx, now)
-		ring, err = r.open(ctx, ring, now)
-		r.adopt(&View{ring: ring}, now)
-	}
-	r.logChanges(ring, now)
-
-	if !r.cfg.PublishOnly {
-		advanceErr := r.advance(ctx, ring, now)
-		if errors.Is(advanceErr, ErrConflict) {
-			again, advanceErr = true, nil
-		}
-		err = errors.Join(err, advanceErr)
-	}
-	err = errors.Join(err, r.publish(ctx, now), r.remember(ctx, r.view.Load().ring))
-	return again || err == nil && r.canConfirm(now), err
-}
-
-// open makes ring one to sign with, as far as its private keys can be opened.
-// Those that cannot are tried again, after a longer time each time.
-func (r *Rotator) open(ctx context.Context, ring *Ring, now time.Time) (*Ring, error) {
-	if r.openErr != nil && r.triedVersion == r.version && r.openRetry.waits(now) {
-		return ring, r.openErr
-	}
-	open, err := ring.Unseal(ctx, r.cfg.Sealer)
-	r.openErr, r.triedVersion = err, r.version
-	if err == nil {
-		r.openRetry = retry{}
-	} else {
-		r.openRetry.failed(now)
-	}
-	return open, err
-}
-
-// A retry is when to try again what has failed.
-type retry struct {
-	at    time.Time
-	after time.Duration
-}
-
-func (t *retry) failed(now time.Time) {
-	t.after = min(max(2*t.after, defaultPoll), maxRetryAfter)
-	t.at = now.Add(t.after)
-}
-
-// waits reports whether it is too early. A clock that was set back does not
-// make it wait for longer than it should have.
-func (t *retry) waits(now time.Time) bool {
-	wait := t.at.Sub(now)
-	return wait > 0 && wait <= t.after
-}
-
-// advance does what is due. After a write that failed it waits before it makes
-// new keys for the next, longer each time; reading goes on meanwhile.
-func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) error {
-	wall, monotonic := now.Round(0).Sub(r.started.Round(0)), now.Sub(r.started)
-	if err := r.jump.check(wall, monotonic, time.Duration(ring.Policy.ClockSkew)); err != nil {
-		return err
-	}
-	if r.writeErr != nil && r.writeRetry.waits(now) {
-		return r.writeErr
-	}
-	next, events, err := Advance(ring, now, r.confirmed, r.cfg.Generate)
-	switch {
-	case err != nil:
-		return fmt.Errorf("planning the ring: %w", err)
-	case next != ring:
-		err = r.write(ctx, next, events, now)
-	}
-	if r.writeErr = err; err == nil || errors.Is(err, ErrConflict) {
-		r.writeErr, r.writeRetry = nil, retry{}
-		return err
-	}
-	r.writeRetry.failed(now)
-	return err
-}
-
-const maxRetryAfter = 30 * time.Second
-
-// load reads the ring, or returns the one that is known if it has not changed.
-func (r *Rotator) load(ctx context.Context) (*Ring, error) {
-	data, version, err := r.cfg.Store.Load(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("reading the ring: %w", err)
-	}
-	known := r.view.Load()
-	if known != nil && version == r.version && version != "" {
-		return known.ring, nil
-	}
-	if version == "" {
-		if known != nil {
-			return nil, errors.New("reading the ring: it is gone from the store (hint: put it back from a backup; this process goes on with what it knows)")
-		}
-		return nil, ErrEmpty
-	}
-	ring, err := Decode(data)
-	if err != nil {
-		return nil, err
-	}
-	if err := ring.CheckIssuer(r.cfg.Issuer); err != nil {
-		return nil, err
-	}
-	seen := r.seen
-	if known != nil {
-		now := known.ring.Seen()
-		now.By = "this process"
-		seen = append(seen[:len(seen):len(seen)], now)
-		ring.inherit(known.ring)
-	}
-	for _, s := range seen {
-		if err := ring.CheckAgainst(s); err != nil {
-			return nil, err
-		}
-	}
-	if r.cfg.PublishOnly {
-		ring = ring.withoutPrivate()
-	}
-	r.version = version
-	// The answer that was lost may have been a good one.
-	r.writeErr = nil
-	return ring, nil
-}
-
-// CheckIssuer refuses a ring that belongs to another issuer.
-func (r *Ring) CheckIssuer(issuer string) error {
-	if r.Issuer != issuer {
-		return fmt.Errorf("the ring belongs to issuer %q, not %q (hint: use --issuer %s, or another --store)", r.Issuer, issuer, r.Issuer)
-	}
-	return nil
-}
-
-// adopt makes v what everybody sees, known to be true at now. An unchanged
-// ring keeps its view.
-func (r *Rotator) adopt(v *View, now time.Time) {
-	known := r.view.Load()
-	if known == nil || known.ring != v.ring || known.pending != v.pending {
-		r.view.Store(v)
-	}
-	r.read.Store(&now)
-}
-
-// write tries to make next the ring. After any error but ErrConflict next may
-// be the ring or not.
-func (r *Rotator) write(ctx context.Context, next *Ring, events []Event, now time.Time) error {
-	next, data, err := seal(ctx, next, r.cfg.Sealer)
-	if err != nil {
-		return err
-	}
-	if err := r.checkOpens(ctx, next); err != nil {
-		return err
-	}
-	switch err = r.cfg.Store.Swap(ctx, data, r.version); {
-	case errors.Is(err, ErrConflict):
-		return err
-	case err != nil:
-		r.adopt(&View{ring: r.view.Load().ring, pending: next}, now)
-		return fmt.Errorf("writing the ring: %w", err)
-	}
-	// The version of what was written is learnt by the next read.
-	r.version = ""
-	r.adopt(&View{ring: next}, now)
-	for _, e := range events {
-		r.log(e)
-	}
-	r.logged = next
-	return nil
-}
-
-// checkOpens makes sure that this replica can open the keys that it has sealed:
-// if it cannot, others may not either, and nobody could sign with them.
-func (r *Rotator) checkOpens(ctx context.Context, next *Ring) error {
-	known := r.view.Load().ring
-	closed := next.clone()
-	for i := range closed.Keys {
-		if k := &closed.Keys[i]; known.find(k.KeyID) == nil {
-			k.opened = false
-		}
-	}
-	if _, err := closed.Unseal(ctx, r.cfg.Sealer); err != nil {
-		return fmt.Errorf("a new key was not written, since it could not be opened again: %w", err)
-	}
-	return nil
-}
-
-func (r *Rotator) log(e Event) {
-	attrs := []any{"kid", e.KeyID}
-	if !e.At.IsZero() {
-		attrs = append(attrs, "at", e.At)
-	}
-	r.cfg.Log.Info(e.Msg, attrs...)
-}
-
-// publish shows the current view in every place, unless all have it already.
-func (r *Rotator) publish(ctx context.Context, now time.Time) error {
-	v := r.view.Load()
-	if r.shown == v.ring {
-		return nil
-	}
-	var errs []error
-	for _, p := range r.cfg.Publishers {
-		if err := p.Publish(ctx, v); err != nil {
-			errs = append(errs, fmt.Errorf("publishing the key set: %w", err))
-		}
-	}
-	r.published.Store(len(errs) == 0)
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	r.shown = v.ring
-	// A key that does not open here may not open anywhere.
-	if standby := v.ring.Standby(v.ring.At(now)); standby != nil && standby.signing != nil {
-		r.confirmed = standby.KeyID
-	}
-	r.warnOfManyKeys(len(v.KeySet()))
-	return nil
-}
-
-// canConfirm reports whether the next tick will confirm the standby. This one
-// must not: its time is that of before the publication.
-func (r *Rotator) canConfirm(now time.Time) bool {
-	ring := r.view.Load().ring
-	standby := ring.Standby(ring.At(now))
-	return standby != nil && standby.ConfirmedAt.IsZero() && standby.KeyID == r.confirmed
-}
-
-func (r *Rotator) warnOfManyKeys(n int) {
-	if n == r.keys {
+// report notes how a tick ended. A tick that has another one follow at once
+// does not end a failure: it may not have tried what failed.
+func (r *Rotator) report(again bool, err error) {
+	if err == nil && again {
 		return
 	}
-	r.keys = n
-	switch {
-	case n > TooManyKeys:
-		r.cfg.Log.Error("far too many keys are published: AWS STS fails above 100, others read no more than 32 KiB", "keys", n)
-	case n > ManyKeys:
-		r.cfg.Log.Warn("many keys are published: rotate less often, or shorten the token lifetime", "keys", n)
-	}
-}
-
-// report logs a failure of the loop when it begins, changes or ends.
-func (r *Rotator) report(err error) {
-	var msg string
 	if err != nil {
-		msg = err.Error()
 		r.failed.Add(1)
 	}
-	if before := *r.failure.Swap(&msg); before != msg {
-		if err != nil {
-			r.cfg.Log.Error("rotation is failing; the keys that are known go on", "err", err)
-		} else {
-			r.cfg.Log.Info("rotation works again")
-		}
-	}
+	before := r.failure.Swap(&err)
+	r.narrator.failure(*before, err)
 }
 
 // PublishOnly reports whether this replica never signs.
 func (r *Rotator) PublishOnly() bool { return r.cfg.PublishOnly }
 
-// View is what this replica knows.
+// View returns what this replica knows of the ring.
 func (r *Rotator) View() *View { return r.view.Load() }
 
-// A StaleError is why a replica refuses to sign: a hand-over may have happened
-// without it.
+// A StaleError is the reason why a replica refuses to sign: another key may
+// have become active without its knowledge.
 type StaleError struct{ Age, Limit time.Duration }
 
 func (e *StaleError) Error() string {
-	return fmt.Sprintf("the ring was last read %v ago, and after %v (publish-ahead) another key may be signing (hint: mend the store; the log says why it cannot be read)",
+	return fmt.Sprintf("the ring was last read %v ago; after %v (publish-ahead) another key may be active",
 		e.Age.Round(time.Millisecond), e.Limit)
 }
 
-// Signer picks the key that signs at now. A replica whose knowledge is older
-// than PublishAhead gets a [*StaleError].
+// Hint returns what to do about it.
+func (e *StaleError) Hint() string {
+	return "make the store reachable again; the log has the reason why it cannot be read"
+}
+
+// Signer returns the key that signs at now. It returns a [*StaleError] if the
+// ring was last read longer than PublishAhead ago.
 func (r *Rotator) Signer(now time.Time) (Signer, error) {
 	if r.cfg.PublishOnly {
 		return Signer{}, errors.New("this replica publishes and does not sign")
 	}
 	age := r.ReadAge(now) // before the view: see the field read
-	v := r.view.Load()
+	v := r.View()
 	if limit := time.Duration(v.ring.Policy.PublishAhead); age > limit {
 		return Signer{}, &StaleError{age, limit}
 	}
 	return v.Signer(now)
 }
 
-// ReadAge is how long ago the ring was last read. The monotonic clock stands
-// still while a machine sleeps and the wall clock may be set: the larger
+// ReadAge returns how long ago the ring was last read. The monotonic clock does
+// not advance while a machine sleeps, and the wall clock may be set: the larger
 // difference counts.
 func (r *Rotator) ReadAge(now time.Time) time.Duration {
 	read := *r.read.Load()
 	return max(now.Sub(read), now.Round(0).Sub(read.Round(0)), 0)
 }
 
-// Ready reports why this replica should not be asked, nil if it should: it
-// signs if it is there for that, its places show what it knows, and what it knows is fresh enough that
-// whoever fetches the key set from it can keep it for max-age.
+// Ready returns the reason why clients should not use this replica, or nil if
+// they can. A ready replica can sign, unless it only publishes. Its publishers
+// have confirmed what it knows, and that is fresh enough for a relying party
+// to cache the key set for max-age.
 func (r *Rotator) Ready(now time.Time) error {
 	age := r.ReadAge(now)
 	if !r.cfg.PublishOnly {
@@ -515,16 +262,18 @@ func (r *Rotator) Ready(now time.Time) error {
 		}
 	}
 	if limit := r.View().ring.Policy.Freshness(); age > limit {
-		return fmt.Errorf("the ring was last read %v ago: after %v (half of publish-ahead) this replica may show a key set without the key that signs next (hint: mend the store)", age.Round(time.Second), limit)
+		return hint.Errorf("make the store reachable again",
+			"the ring was last read %v ago; after %v (half of publish-ahead) the published key set may lack the next key",
+			age.Round(time.Second), limit)
 	}
-	if !r.published.Load() {
-		return errors.New("the key set that is shown is not the newest (hint: the log says why it cannot be published)")
+	if r.unpublished.Load() {
+		return hint.Errorf("the log has the reason why it cannot be published", "the published key set is not the newest")
 	}
 	return nil
 }
 
-// Failure is what is wrong with the loop at the moment, empty if nothing is.
-func (r *Rotator) Failure() string { return *r.failure.Load() }
+// Failure returns the error of the last tick, or nil if it succeeded.
+func (r *Rotator) Failure() error { return *r.failure.Load() }
 
-// Failed counts the ticks that failed.
+// Failed returns the number of ticks that failed.
 func (r *Rotator) Failed() uint64 { return r.failed.Load() }

@@ -214,8 +214,8 @@ func TestRotationOfASealedRing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := len(after.Keys); n != 3 || rotator.Failure() != "" {
-			t.Fatalf("%d keys after a rotation; %s", n, rotator.Failure())
+		if n := len(after.Keys); n != 3 || rotator.Failure() != nil {
+			t.Fatalf("%d keys after a rotation; %v", n, rotator.Failure())
 		}
 		// Nobody can open what comes now: keys that are open go on.
 		mine.fail(errors.New("the plugin is away"))
@@ -232,13 +232,13 @@ func TestRotationOfASealedRing(t *testing.T) {
 				t.Errorf("key %s was written, and cannot be opened", k.KeyID)
 			}
 		}
-		if !strings.Contains(rotator.Failure(), "the plugin is away") {
-			t.Errorf("failure: %s", rotator.Failure())
+		if !strings.Contains(failure(rotator), "the plugin is away") {
+			t.Errorf("failure: %v", rotator.Failure())
 		}
 		mine.fail(nil)
 		time.Sleep(time.Hour)
-		if rotator.Failure() != "" {
-			t.Errorf("afterwards: %s", rotator.Failure())
+		if rotator.Failure() != nil {
+			t.Errorf("afterwards: %v", rotator.Failure())
 		}
 	})
 }
@@ -291,12 +291,12 @@ func TestResealedForOthers(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		reseal("bob")
-		if err := rotator.Ready(time.Now()); err != nil || !strings.Contains(rotator.Failure(), "sealed for bob") {
-			t.Errorf("ready: %v; failure: %q", err, rotator.Failure())
+		if err := rotator.Ready(time.Now()); err != nil || !strings.Contains(failure(rotator), "sealed for bob") {
+			t.Errorf("ready: %v; failure: %v", err, rotator.Failure())
 		}
 		reseal("alice", "bob")
-		if rotator.Failure() != "" {
-			t.Errorf("taken in again: %s", rotator.Failure())
+		if rotator.Failure() != nil {
+			t.Errorf("taken in again: %v", rotator.Failure())
 		}
 	})
 }
@@ -309,8 +309,8 @@ func TestPublishOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(1000 * time.Hour)
-		if err := rotator.Ready(time.Now()); err != nil || rotator.Failure() != "" || len(pub.keys()) != 2 {
-			t.Errorf("not ready: %v; %s", err, rotator.Failure())
+		if err := rotator.Ready(time.Now()); err != nil || rotator.Failure() != nil || len(pub.keys()) != 2 {
+			t.Errorf("not ready: %v; %v", err, rotator.Failure())
 		}
 		if _, err := rotator.Signer(time.Now()); err == nil {
 			t.Error("it signs")

@@ -1,10 +1,6 @@
 package rotation
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -44,7 +40,12 @@ func (r *Ring) Seen() Seen {
 type PastError struct{ Reason string }
 
 func (e *PastError) Error() string {
-	return e.Reason + ": an old backup stands in the place of the ring, or the ring of something else (hint: put the newest ring back; if that is lost for good, the README tells under Backups how to go on)"
+	return e.Reason + ": this is an old backup, or another ring"
+}
+
+// Hint returns what to do about it.
+func (e *PastError) Hint() string {
+	return "restore the newest ring; if it is lost, `oidc-provider keys restore --help` says how to continue with an older one"
 }
 
 // CheckAgainst reports whether r can have come after what was seen, as a
@@ -91,72 +92,4 @@ func (r *Ring) passed(generation int64, updated time.Time) bool {
 		return r.History[back-1].Equal(updated)
 	}
 	return true
-}
-
-// memory is the document that Seen is kept in.
-type memory struct {
-	// Kind tells it from a ring, and from anything else.
-	Kind string `json:"kind"`
-	Seen Seen   `json:"seen"`
-}
-
-const memoryKind = "oidc-provider memory of a ring"
-
-// Recall is what a rotator has kept in [Config.RollbackState], or nil.
-func ReadRollbackState(ctx context.Context, s Store) (*Seen, error) {
-	seen, _, err := recall(ctx, s)
-	return seen, err
-}
-
-func recall(ctx context.Context, s Store) (*Seen, Version, error) {
-	data, v, err := s.Load(ctx)
-	if err != nil {
-		return nil, "", fmt.Errorf("recalling what was seen of the ring: %w", err)
-	}
-	if v == "" {
-		return nil, "", nil
-	}
-	m := memory{Seen: Seen{By: "this server before its start (--rollback-state)"}}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&m); err != nil || m.Kind != memoryKind {
-		return nil, "", errors.New("recalling what was seen of the ring: what is there is no such memory, and was left as it is (hint: --rollback-state wants a directory of its own)")
-	}
-	return &m.Seen, v, nil
-}
-
-// recall reads what this replica has seen before it was started.
-func (r *Rotator) recall(ctx context.Context) error {
-	if r.cfg.RollbackState == nil {
-		return nil
-	}
-	seen, v, err := recall(ctx, r.cfg.RollbackState)
-	if err != nil {
-		return err
-	}
-	if r.remembered = v; seen != nil {
-		r.seen = append(r.seen, *seen)
-	}
-	return nil
-}
-
-// remember keeps what ring shows for the next start.
-func (r *Rotator) remember(ctx context.Context, ring *Ring) error {
-	if r.cfg.RollbackState == nil || r.memory == ring.Generation {
-		return nil
-	}
-	data, err := json.Marshal(memory{memoryKind, ring.Seen()})
-	if err != nil {
-		return err
-	}
-	swapErr := r.cfg.RollbackState.Swap(ctx, data, r.remembered)
-	// Only Load knows the version of what is there now.
-	if _, r.remembered, err = r.cfg.RollbackState.Load(ctx); err == nil {
-		err = swapErr
-	}
-	if err != nil {
-		return fmt.Errorf("remembering what was seen of the ring: %w", err)
-	}
-	r.memory = ring.Generation
-	return nil
 }

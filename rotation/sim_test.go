@@ -487,7 +487,7 @@ func (w *world) checkTokensVerify() {
 			if rep.r == nil || rep.r.View().Ring().Generation != w.ring.Generation || rep.places[0].failing || rep.places[1].failing {
 				continue
 			}
-			if rep.r.Failure() == "" && !rep.shows(kid) {
+			if rep.r.Failure() == nil && !rep.shows(kid) {
 				w.t.Fatalf("invariant 3: replica %d does not show key %s, a token by it lives until %v", i, kid, exp.Sub(w.now))
 			}
 		}

@@ -131,7 +131,7 @@ func collectRotator(s sample, r *rotation.Rotator, now time.Time) {
 	s.gauge(readAgeDesc, r.ReadAge(now).Seconds())
 	s.time(updatedDesc, ring.Updated)
 	s.gauge(generation, float64(ring.Generation))
-	s.gauge(failingDesc, boolean(r.Failure() != ""))
+	s.gauge(failingDesc, boolean(r.Failure() != nil))
 	if !r.PublishOnly() {
 		_, err := r.Signer(now)
 		s.gauge(canSignDesc, boolean(err == nil))

@@ -414,8 +414,8 @@ func (m *managed) checkRotation() (string, error) {
 	if rotator == nil {
 		return "", errors.New("the ring has not been read yet")
 	}
-	if failure := rotator.Failure(); failure != "" {
-		return "", errors.New(failure)
+	if failure := rotator.Failure(); failure != nil {
+		return "", failure
 	}
 	ring := rotator.View().Ring()
 	return nextHandOver(ring, ring.At(time.Now()))
