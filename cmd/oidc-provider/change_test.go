@@ -84,7 +84,7 @@ func TestSocketsChangeHands(t *testing.T) {
 	// One that is taken by a stranger is tried again.
 	p.write("c.sock", "a file")
 	p.write("config.yaml", "issuers:\n"+managedEntry("a", "signerSocket: b.sock")+managedEntry("c", "signerSocket: c.sock"))
-	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "a file that is not a socket") })
+	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "the file is not a socket") })
 	if err := os.Remove(filepath.Join(p.dir, "c.sock")); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/signer"
 )
 
@@ -41,7 +42,7 @@ func TestAsk(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() {
-			served <- signer.NewServer(keys, 0).Serve(ctx, l, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+			served <- signer.NewServer(keys, 0, slog.New(slog.DiscardHandler)).Serve(ctx, l, prometheus.NewRegistry())
 		}()
 		metadata, answer, err := signer.Ask(t.Context(), socket)
 		if err != nil || len(answer.Keys) != 2 || metadata.MaxTokenExpirationSeconds != 24*3600 {
@@ -55,7 +56,7 @@ func TestAsk(t *testing.T) {
 // Whoever is at the socket, it ends with its context and says what is wrong.
 func TestAskOfStrangers(t *testing.T) {
 	dir := socketDir(t)
-	if _, _, err := signer.Ask(t.Context(), filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "hint: is it running") {
+	if _, _, err := signer.Ask(t.Context(), filepath.Join(dir, "none")); err == nil || !strings.Contains(hint.Of(err), "it is running") {
 		t.Errorf("nobody there: got %v", err)
 	}
 	for name, answer := range map[string]func(net.Conn){

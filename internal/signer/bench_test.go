@@ -156,7 +156,7 @@ func serveBenchmark(path string, alg jose.SignatureAlgorithm) error {
 	if err != nil {
 		return err
 	}
-	go signer.NewServer(keys, 0).Serve(context.Background(), l, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	go signer.NewServer(keys, 0, slog.New(slog.DiscardHandler)).Serve(context.Background(), l, prometheus.NewRegistry())
 	lines := bufio.NewScanner(os.Stdin)
 	for claims := podClaims(); lines.Scan(); {
 		start := cpuTime()

@@ -4,6 +4,6 @@ package signer
 
 import "syscall"
 
-// restrictMode can do nothing here: the mode is set after the socket has got
+// restrictMode does nothing on this system: the mode is set after the socket has
 // its name.
 func restrictMode(_, _ string, _ syscall.RawConn) error { return nil }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"runtime/debug"
 	"time"
@@ -17,20 +16,21 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// drainTimeout is how long calls may go on after the end was announced.
+// drainTimeout is how long running calls may take after the shutdown starts.
 const drainTimeout = 5 * time.Second
 
-// streamWorkers are goroutines that stay: a new one for each call would have
-// to grow its stack for the signature first. Calls beyond them still get one.
+// streamWorkers is the number of goroutines that are reused: a new one for each
+// call would have to grow its stack for the signature first. More calls at the
+// same time still get one each.
 const streamWorkers = 4
 
-// maxRequest is far more than any claims that end up in an HTTP header.
+// maxRequest is far more than any claims that fit into an HTTP header.
 const maxRequest = 1 << 20
 
-// Serve answers on l until ctx is done, lets the calls under way finish, and
-// closes l. Counts and latencies of calls go to metrics, and on from where an
-// earlier server has left them there.
-func (s *Server) Serve(ctx context.Context, l net.Listener, metrics prometheus.Registerer, log *slog.Logger) error {
+// Serve answers on l until ctx is done, finishes the running calls, and closes l.
+// Counts and latencies of calls go to metrics. They continue from the values that
+// an earlier server has left there.
+func (s *Server) Serve(ctx context.Context, l net.Listener, metrics prometheus.Registerer) error {
 	defer l.Close()
 	counts := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 		grpcprom.WithHistogramBuckets([]float64{.0001, .0005, .001, .0025, .005, .01, .025, .1, 1})))
@@ -41,13 +41,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, metrics prometheus.R
 	case err != nil:
 		return fmt.Errorf("signer metrics: %w", err)
 	}
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.NumStreamWorkers(streamWorkers), grpc.ChainUnaryInterceptor(
-		counts.UnaryServerInterceptor(),
-		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandler(func(p any) error {
-			log.Error("panic while answering kube-apiserver", "panic", p, "stack", string(debug.Stack()))
-			return status.Error(codes.Internal, "internal error")
-		})),
-	))
+	recovered := recovery.WithRecoveryHandler(func(p any) error {
+		s.log.Error("panic while answering kube-apiserver", "panic", p, "stack", string(debug.Stack()))
+		return status.Error(codes.Internal, "internal error")
+	})
+	g := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.ChainUnaryInterceptor(counts.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered)),
+	)
 	s.Register(g)
 	counts.InitializeMetrics(g)
 

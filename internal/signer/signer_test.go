@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 	externaljwt "k8s.io/externaljwt/apis/v1"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/signer"
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
@@ -77,7 +78,7 @@ func dial(t testing.TB, keys signer.Keys, metrics prometheus.Registerer) *grpc.C
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() {
-		served <- signer.NewServer(keys, 0).Serve(ctx, l, metrics, slog.New(slog.DiscardHandler))
+		served <- signer.NewServer(keys, 0, slog.New(slog.DiscardHandler)).Serve(ctx, l, metrics)
 	}()
 	conn, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	if err != nil {
@@ -132,29 +133,34 @@ func TestSignRefuses(t *testing.T) {
 	keys := newKeys(t, jose.ES256)
 	client := externaljwt.NewExternalJWTSignerClient(dial(t, keys, prometheus.NewRegistry()))
 	soon := time.Now().Add(time.Hour).Unix()
-	for name, tt := range map[string]struct{ claims, want string }{
-		"not base64url":     {"{}", "base64url"},
-		"padded":            {encode(`{"a":1}`) + "=", "base64url"},
-		"empty":             {"", "JSON"},
-		"not JSON":          {encode("x"), "JSON"},
-		"null":              {encode("null"), "iss is missing"},
-		"array":             {encode("[]"), "JSON"},
-		"two documents":     {encode(fmt.Sprintf(`{"iss":%q,"exp":%d}{}`, issuer, soon)), "JSON"},
-		"no iss":            {encode(fmt.Sprintf(`{"exp":%d}`, soon)), "iss is missing"},
-		"other iss":         {encode(fmt.Sprintf(`{"iss":"https://evil.test","exp":%d}`, soon)), "--service-account-issuer=" + issuer},
-		"iss twice":         {encode(fmt.Sprintf(`{"iss":"https://evil.test","iss":%q,"exp":%d}`, issuer, soon)), "once"},
-		"iss in upper case": {encode(fmt.Sprintf(`{"ISS":%q,"exp":%d}`, issuer, soon)), "iss is missing"},
-		"no exp":            {encode(fmt.Sprintf(`{"iss":%q}`, issuer)), "exp is missing"},
-		"exp null":          {encode(fmt.Sprintf(`{"iss":%q,"exp":null}`, issuer)), "exp is missing"},
-		"exp text":          {encode(fmt.Sprintf(`{"iss":%q,"exp":"1"}`, issuer)), "JSON"},
-		"exp twice":         {encode(fmt.Sprintf(`{"iss":%q,"exp":%d,"exp":1}`, issuer, soon*2)), "once"},
-		"exp beyond":        {goodClaims(24*time.Hour + 2*time.Second), "longest token lifetime"},
-		"exp far beyond":    {encode(fmt.Sprintf(`{"iss":%q,"exp":1e300}`, issuer)), "longest token lifetime"},
-		"exp overflow":      {encode(fmt.Sprintf(`{"iss":%q,"exp":1e400}`, issuer)), "JSON"},
+	const (
+		noBase64 = "the claims are not unpadded base64url"
+		noJSON   = "the claims are not a JSON object with iss and exp, each once"
+		tooLate  = "exp is later than the longest token lifetime allows"
+	)
+	for _, tt := range []struct{ name, claims, want string }{
+		{"not base64url", "{}", noBase64},
+		{"padded", encode(`{"a":1}`) + "=", noBase64},
+		{"empty", "", noJSON},
+		{"not JSON", encode("x"), noJSON},
+		{"null", encode("null"), "iss is missing"},
+		{"array", encode("[]"), noJSON},
+		{"two documents", encode(fmt.Sprintf(`{"iss":%q,"exp":%d}{}`, issuer, soon)), noJSON},
+		{"no iss", encode(fmt.Sprintf(`{"exp":%d}`, soon)), "iss is missing"},
+		{"other iss", encode(fmt.Sprintf(`{"iss":"https://evil.test","exp":%d}`, soon)), "iss is not the issuer of this signer"},
+		{"iss twice", encode(fmt.Sprintf(`{"iss":"https://evil.test","iss":%q,"exp":%d}`, issuer, soon)), noJSON},
+		{"iss in upper case", encode(fmt.Sprintf(`{"ISS":%q,"exp":%d}`, issuer, soon)), "iss is missing"},
+		{"no exp", encode(fmt.Sprintf(`{"iss":%q}`, issuer)), "exp is missing"},
+		{"exp null", encode(fmt.Sprintf(`{"iss":%q,"exp":null}`, issuer)), "exp is missing"},
+		{"exp text", encode(fmt.Sprintf(`{"iss":%q,"exp":"1"}`, issuer)), noJSON},
+		{"exp twice", encode(fmt.Sprintf(`{"iss":%q,"exp":%d,"exp":1}`, issuer, soon*2)), noJSON},
+		{"exp beyond", goodClaims(24*time.Hour + 2*time.Second), tooLate},
+		{"exp far beyond", encode(fmt.Sprintf(`{"iss":%q,"exp":1e300}`, issuer)), tooLate},
+		{"exp overflow", encode(fmt.Sprintf(`{"iss":%q,"exp":1e400}`, issuer)), noJSON},
 	} {
 		_, err := client.Sign(t.Context(), &externaljwt.SignJWTRequest{Claims: tt.claims})
-		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: got %v, want InvalidArgument with %q", name, err, tt.want)
+		if status.Code(err) != codes.InvalidArgument || status.Convert(err).Message() != tt.want {
+			t.Errorf("%s: got %v, want InvalidArgument with %q", tt.name, err, tt.want)
 		}
 	}
 	for _, claims := range []string{goodClaims(24 * time.Hour), goodClaims(-time.Hour)} {
@@ -164,7 +170,7 @@ func TestSignRefuses(t *testing.T) {
 	}
 	keys.err = &rotation.StaleError{Age: 25 * time.Hour, Limit: 24 * time.Hour}
 	_, err := client.Sign(t.Context(), &externaljwt.SignJWTRequest{Claims: goodClaims(time.Hour)})
-	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "last read") {
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "not read its keys recently") {
 		t.Errorf("without fresh knowledge: %v, want Unavailable with the reason", err)
 	}
 }
@@ -230,7 +236,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// panicking keys stand for a defect of ours.
+// panicking keys simulate a defect of this program.
 type panicking struct{ signer.Keys }
 
 func (panicking) Signer(time.Time) (rotation.Signer, error) { panic("defect") }
@@ -261,7 +267,7 @@ func TestListen(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket has mode %v, %v; want 0600", info.Mode(), err)
 	}
-	if _, err := signer.Listen(t.Context(), path); err == nil || !strings.Contains(err.Error(), "another oidc-provider") {
+	if _, err := signer.Listen(t.Context(), path); err == nil || !strings.Contains(hint.Of(err), "another oidc-provider") {
 		t.Errorf("a live socket: %v", err)
 	}
 	// A process that was killed leaves its socket file.
@@ -282,7 +288,7 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := signer.Listen(t.Context(), path); err == nil || !strings.Contains(err.Error(), "not a socket") {
-		t.Errorf("a file that is no socket: %v", err)
+		t.Errorf("a file that is not a socket: %v", err)
 	}
 	if data, _ := os.ReadFile(path); string(data) != "mine" {
 		t.Errorf("the file became %q", data)

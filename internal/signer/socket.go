@@ -10,16 +10,19 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"oidc-provider/internal/hint"
 )
 
 // Listen opens the Unix socket at path with mode 0600, or the abstract socket
-// "@name" of Linux, which has no mode: everybody in the network namespace
-// can reach it. A socket file that nobody listens on any more is removed; one
-// that somebody does, and a file of another kind, is an error.
+// "@name" of Linux, which has no mode: every process in the network namespace
+// can reach it. A socket file on which no process listens is removed. A socket
+// that is in use, and a file of another kind, is an error.
 func Listen(ctx context.Context, path string) (net.Listener, error) {
 	switch {
 	case path == "@":
-		return nil, errors.New("signer socket @: an abstract socket needs a name, like @oidc-provider")
+		return nil, hint.Errorf("set {signerSocket} to a name such as @oidc-provider",
+			"signer socket @: an abstract socket needs a name")
 	case !strings.HasPrefix(path, "@"):
 		if err := removeStale(ctx, path); err != nil {
 			return nil, fmt.Errorf("signer socket %s: %w", path, err)
@@ -28,7 +31,8 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: restrictMode}
 	l, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("signer socket: %w (hint: its directory must exist, and the path have at most 107 bytes)", err)
+		return nil, hint.Errorf("set {signerSocket} to a path of at most 107 bytes in an existing directory",
+			"signer socket: %w", err)
 	}
 	if !strings.HasPrefix(path, "@") {
 		if err := os.Chmod(path, 0o600); err != nil {
@@ -46,16 +50,17 @@ func removeStale(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("there is a file that is not a socket, which was left as it is (hint: name another path)")
+		return hint.Errorf("set {signerSocket} to another path", "the file is not a socket, and was not changed")
 	}
 	dialer := net.Dialer{Timeout: time.Second}
 	conn, err := dialer.DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		conn.Close()
-		return errors.New("somebody listens on it already (hint: is another oidc-provider running? stop it, or name another path)")
+		return hint.Errorf("stop it if it is another oidc-provider, or set {signerSocket} to another path",
+			"another process listens on it")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return os.Remove(path)
 	}
-	return fmt.Errorf("is anybody listening? %w", err)
+	return fmt.Errorf("cannot find out whether a process listens on it: %w", err)
 }

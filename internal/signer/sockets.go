@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"oidc-provider/internal/hint"
 )
 
-// Sockets holds the signer sockets of a process. One stays open while the ring
-// behind it is opened anew with other settings: kube-apiserver notices nothing.
+// Sockets holds the signer sockets of a process. A socket stays open while its
+// ring is opened again with other settings: kube-apiserver notices nothing.
 type Sockets struct {
 	log     *slog.Logger
 	metrics prometheus.Registerer
@@ -54,7 +56,7 @@ func (s *Sockets) Acquire(ctx context.Context, path, issuer string) (*Socket, er
 	if err != nil || k.listener != nil {
 		return k, err
 	}
-	l, err := Listen(ctx, path) // which may take a while
+	l, err := Listen(ctx, path) // this may take a while
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -71,7 +73,8 @@ func (s *Sockets) reserve(path, issuer string) (*Socket, error) {
 	switch k := s.held[path]; {
 	case k == nil:
 	case k.issuer != issuer:
-		return nil, fmt.Errorf("signer socket %s: it still signs for issuer %s (hint: take it from that first, and give it to this one with a second change)", path, k.issuer)
+		return nil, hint.Errorf("remove {signerSocket} from that issuer first, and set it for this one in a second change",
+			"signer socket %s: it still signs for issuer %s", path, k.issuer)
 	case k.listener == nil:
 		return nil, fmt.Errorf("signer socket %s: it is being opened", path)
 	case k.ctx.Err() == nil:
@@ -114,10 +117,10 @@ func (k *Socket) Use(ctx context.Context, keys Keys, refreshHint time.Duration) 
 		k.server.Use(keys, refreshHint)
 		return
 	}
-	k.server = NewServer(keys, refreshHint)
+	k.server = NewServer(keys, refreshHint, k.all.log.With("issuer", k.issuer))
 	metrics := prometheus.WrapRegistererWith(prometheus.Labels{"issuer": k.issuer}, k.all.metrics)
 	k.all.wg.Go(func() {
-		k.stop(k.server.Serve(k.ctx, k.listener, metrics, k.all.log))
+		k.stop(k.server.Serve(k.ctx, k.listener, metrics))
 	})
 }
 
