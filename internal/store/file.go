@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,31 +11,33 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 	"oidc-provider/rotation"
 )
 
 // Files in the directory of a [File] store.
 const (
 	ringFile = "ring.json"
-	newFile  = "ring.json.new" // what a writer has not finished yet
+	newFile  = "ring.json.new" // an unfinished write
 	lockFile = "ring.lock"
 )
 
-// maxRing bounds what is read. A ring grows by about 2 KiB a key, and 45 bytes
-// stay of each that is gone.
+// maxRing is the largest ring that is read or written, in bytes. A key adds about
+// 2 KiB, and a removed key leaves 45 bytes.
 const maxRing = 64 << 20
 
-// A File store is a directory of mode 0700 with the ring in a file of mode
-// 0600. Writers exclude each other with a lock and replace the file in one
-// step, so that readers, who need no lock, see one state or the other whatever
-// happens. It works for all processes of a machine; whether it does over a
-// network file system depends on that system's flock.
+// A File store is a directory of mode 0700 with the ring in a file of mode 0600.
+// Writers exclude each other with a lock and replace the file in one step, so that
+// readers need no lock and always see a complete ring. All processes of a machine
+// can share it. Over a network file system, this depends on the flock of that
+// system.
 type File struct{ dir string }
 
-// NewFile is the store in dir, which the first Swap makes if it is not there.
+// NewFile returns the store in dir. The first Swap creates dir if needed.
 func NewFile(dir string) *File { return &File{dir: dir} }
 
-// Load implements [rotation.Store]. The version is a hash of the content.
+// Load implements [rotation.Store]. The version is a hash of the document.
 func (f *File) Load(ctx context.Context) ([]byte, rotation.Version, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
@@ -59,7 +60,7 @@ func (f *File) read() ([]byte, rotation.Version, error) {
 	case err != nil:
 		return nil, "", err
 	case !info.Mode().IsRegular():
-		return nil, "", fmt.Errorf("%s is not a regular file", path) // opening it could take for ever
+		return nil, "", fmt.Errorf("%s is not a regular file", path) // opening a pipe could block
 	}
 	if err := checkMode(info, path, "600"); err != nil {
 		return nil, "", err
@@ -69,12 +70,11 @@ func (f *File) read() ([]byte, rotation.Version, error) {
 		return nil, "", err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxRing+1))
-	if err != nil {
+	data, err := input.ReadAtMost(file, maxRing)
+	if errors.Is(err, input.ErrTooLarge) {
+		return nil, "", fmt.Errorf("%s is not a ring: %w", path, err)
+	} else if err != nil {
 		return nil, "", err
-	}
-	if len(data) > maxRing {
-		return nil, "", fmt.Errorf("%s is larger than %d MiB: that is no ring", path, maxRing>>20)
 	}
 	return data, versionOf(data), nil
 }
@@ -85,15 +85,17 @@ func (f *File) checkDir() error {
 		return err
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("%s is not a directory (hint: --store names the directory that holds %s)", f.dir, ringFile)
+		return hint.Errorf("set {store} to the directory that contains "+ringFile, "%s is not a directory", f.dir)
 	}
 	return checkMode(info, f.dir, "700")
 }
 
-// checkMode refuses what others than the owner may read or write.
+// checkMode refuses a file or directory that users other than its owner can read
+// or write.
 func checkMode(info fs.FileInfo, path, want string) error {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("%s has mode %04o, so that others could reach the private keys (hint: run `chmod %s %s`)", path, mode, want, path)
+		return hint.Errorf(fmt.Sprintf("run `chmod %s %s`", want, path),
+			"%s has mode %04o, which gives other users access to the private keys", path, mode)
 	}
 	return nil
 }
@@ -101,7 +103,8 @@ func checkMode(info fs.FileInfo, path, want string) error {
 // Swap implements [rotation.Store].
 func (f *File) Swap(ctx context.Context, data []byte, old rotation.Version) error {
 	if len(data) > maxRing {
-		return fmt.Errorf("%d bytes are no ring, and were not written: Load takes %d MiB", len(data), maxRing>>20)
+		return fmt.Errorf("writing to %s: %d bytes are more than the %d MiB of a ring; nothing was written",
+			f.dir, len(data), maxRing>>20)
 	}
 	if old == "" {
 		if err := f.makeDir(); err != nil {
@@ -139,7 +142,7 @@ func (f *File) makeDir() error {
 	return syncDir(filepath.Dir(f.dir))
 }
 
-// lockTimeout is far more than any writer holds the lock that is not stopped.
+// lockTimeout is much longer than a running writer holds the lock.
 const lockTimeout = 10 * time.Second
 
 func (f *File) lock(parent context.Context) (*flock.Flock, error) {
@@ -152,15 +155,15 @@ func (f *File) lock(parent context.Context) (*flock.Flock, error) {
 	lock := flock.New(path, flock.SetPermissions(0o600))
 	if _, err := lock.TryLockContext(ctx, 5*time.Millisecond); err != nil {
 		if errors.Is(err, context.DeadlineExceeded) && parent.Err() == nil {
-			return nil, fmt.Errorf("another process holds %s (hint: `fuser %s` tells which)", lock.Path(), lock.Path())
+			return nil, hint.Errorf(fmt.Sprintf("`fuser %s` shows which", path), "another process holds the lock %s", path)
 		}
-		return nil, fmt.Errorf("locking %s: %w", lock.Path(), err)
+		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}
 	return lock, nil
 }
 
-// makeLockFile makes the lock file if it is not there, and refuses anything
-// else under its name, like a link to somewhere else.
+// makeLockFile creates the lock file if it does not exist, and refuses anything
+// with that name that is not a regular file, such as a link.
 func (f *File) makeLockFile(path string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
@@ -176,9 +179,8 @@ func (f *File) makeLockFile(path string) error {
 	return err
 }
 
-// replace writes data beside the ring and puts it in its place. The directory
-// is synced as well: the new name must survive a power failure before anybody
-// acts on it.
+// replace writes data to a new file and renames it to the ring. It also syncs the
+// directory: the rename must survive a power failure before anything relies on it.
 func (f *File) replace(data []byte) error {
 	path := filepath.Join(f.dir, newFile)
 	err := writeSynced(path, f.dir, data)
@@ -186,7 +188,7 @@ func (f *File) replace(data []byte) error {
 		err = os.Rename(path, filepath.Join(f.dir, ringFile))
 	}
 	if err != nil {
-		os.Remove(path) // best effort: the next writer removes it as well
+		os.Remove(path) // best effort: the next writer tries again
 		return err
 	}
 	return syncDir(f.dir)
@@ -201,7 +203,7 @@ func syncDir(path string) error {
 }
 
 func writeSynced(path, dir string, data []byte) error {
-	// A file left by a writer that died may have another owner or mode.
+	// A file that a crashed writer left may have another owner or mode.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -9,13 +9,13 @@ import (
 	"oidc-provider/rotation"
 )
 
-// Memory is a store that forgets everything with its process, for tests. It is
-// a [rotation.Watcher]. The zero value is an empty store.
+// Memory is a store in the memory of a process, for tests. It is a
+// [rotation.Watcher]. The zero value is an empty store.
 type Memory struct {
 	mu      sync.Mutex
 	data    []byte
 	version int
-	written chan struct{} // closed by the next write; nil while nobody watches
+	written chan struct{} // closed by the next write; nil if no Watch waits
 }
 
 // Load implements [rotation.Store].
@@ -50,7 +50,7 @@ func (m *Memory) Swap(ctx context.Context, data []byte, old rotation.Version) er
 // Watch implements [rotation.Watcher].
 func (m *Memory) Watch(ctx context.Context, changed func()) {
 	for ctx.Err() == nil {
-		// The channel comes first: a write from here on is not missed.
+		// The channel comes first, so that no later write is missed.
 		written := m.nextWrite()
 		changed()
 		select {

@@ -4,5 +4,5 @@ package store
 
 import "os"
 
-// giveToOwner does nothing where files have no owner of that kind.
+// giveToOwner does nothing on systems without numeric file owners.
 func giveToOwner(*os.File, string) error { return nil }

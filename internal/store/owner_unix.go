@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// giveToOwner gives a file that root has made to the owner of the directory: a
-// command typed as root must not take the ring away from the server. A file
-// that is root's under another name as well stays so.
+// giveToOwner changes the owner of a file that root has created to the owner of
+// the directory: a command that an operator runs as root must leave the ring
+// readable to the server. A file with further hard links keeps its owner.
 func giveToOwner(file *os.File, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
 	"oidc-provider/internal/store/storetest"
 	"oidc-provider/rotation"
@@ -69,10 +70,10 @@ func TestFileRefusesModes(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := fmt.Sprintf("chmod %o %s", tt.good, tt.path)
-		if _, _, err := s.Load(ctx); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := s.Load(ctx); err == nil || !strings.Contains(hint.Of(err), want) {
 			t.Errorf("Load of %s with mode %o: got %v, want the hint %q", tt.path, tt.mode, err, want)
 		}
-		if err := s.Swap(ctx, []byte("new"), v); err == nil || !strings.Contains(err.Error(), want) {
+		if err := s.Swap(ctx, []byte("new"), v); err == nil || !strings.Contains(hint.Of(err), want) {
 			t.Errorf("Swap of %s with mode %o: got %v, want the hint %q", tt.path, tt.mode, err, want)
 		}
 		if err := os.Chmod(tt.path, tt.good); err != nil {
@@ -84,8 +85,7 @@ func TestFileRefusesModes(t *testing.T) {
 	}
 }
 
-// A writer that died leaves its unfinished file; a write that fails leaves the
-// ring.
+// A crashed writer leaves its unfinished file; a failed write leaves the ring.
 func TestFileSurvivesFailedWrites(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "keys")
@@ -97,13 +97,13 @@ func TestFileSurvivesFailedWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A full directory where the new file should go fails every write, also
-	// those of root.
+	// A directory with the name of the new file makes every write fail, even
+	// as root.
 	if err := os.MkdirAll(filepath.Join(dir, "ring.json.new", "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Swap(ctx, []byte("two"), v); err == nil || errors.Is(err, rotation.ErrConflict) {
-		t.Errorf("a write that cannot work: got %v", err)
+		t.Errorf("a write that must fail: got %v", err)
 	}
 	if data, again, err := s.Load(ctx); string(data) != "one" || again != v {
 		t.Errorf("afterwards the ring is %q, %v", data, err)
@@ -138,8 +138,7 @@ func TestFileTruncatedIsNotEmpty(t *testing.T) {
 	}
 }
 
-// Root may write here for somebody else: names in the directory lead nowhere
-// else.
+// Root may write here for another user, and so must not follow that user's links.
 func TestFileFollowsNoLinks(t *testing.T) {
 	ctx := context.Background()
 	for _, name := range []string{"ring.json", "ring.lock", "ring.json.new"} {
