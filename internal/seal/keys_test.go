@@ -8,14 +8,15 @@ import (
 	"strings"
 	"testing"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/seal"
 )
 
 func TestIdentityFiles(t *testing.T) {
 	a, pq := classic(t), postQuantum(t)
 	for _, tt := range []struct{ name, content, want string }{
-		{"empty", "", "no identity in it"},
-		{"comments alone", "# created: today\n\n", "no identity in it"},
+		{"empty", "", "contains no identity"},
+		{"comments alone", "# created: today\n\n", "contains no identity"},
 		{"a recipient", a.recipient, "line 1"},
 		{"a typo", "#\n\n" + a.secret[:len(a.secret)-1] + "B\n", "line 3"},
 		{"a typo in the prefix", "AGE-SECRET-KEY-2" + a.secret[16:], "line 1"},
@@ -31,7 +32,7 @@ func TestIdentityFiles(t *testing.T) {
 		_, err := seal.New(seal.Config{IdentityFiles: []string{a.file, path}})
 		wantErr(t, err, damaged, path, tt.want)
 		if err != nil {
-			wantNoSecret(t, err.Error(), a, pq)
+			wantNoSecret(t, hint.Text(err, hint.Field), a, pq)
 		}
 	}
 	missing := filepath.Join(t.TempDir(), "missing")
@@ -57,7 +58,7 @@ func TestIdentityFileModes(t *testing.T) {
 		wantErr(t, err, damaged, fmt.Sprintf("%04o", mode), "chmod 600 "+path)
 	}
 	if os.Geteuid() != 0 {
-		t.Log("files of another user are left out: only root can make them")
+		t.Log("not testing files of another user: only root can create them")
 		return
 	}
 	for mode, good := range map[os.FileMode]bool{0o440: true, 0o640: true, 0o444: false, 0o460: false, 0o404: false} {
@@ -71,7 +72,7 @@ func TestIdentityFileModes(t *testing.T) {
 	}
 }
 
-// Shells hand over a decrypted identity through a pipe.
+// A shell passes a decrypted identity through a pipe.
 func TestIdentityFromPipe(t *testing.T) {
 	a := classic(t)
 	r, w, err := os.Pipe()
@@ -85,7 +86,7 @@ func TestIdentityFromPipe(t *testing.T) {
 	w.Close()
 	path := fmt.Sprintf("/dev/fd/%d", r.Fd())
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no such thing here: %v", err)
+		t.Skipf("no /dev/fd: %v", err)
 	}
 	s := open(t, seal.Config{IdentityFiles: []string{path}})
 	wantPlain(t, s, mustSeal(t, s, []byte("x"), a.recipient), []byte("x"))

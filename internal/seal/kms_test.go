@@ -15,8 +15,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	kmsapi "k8s.io/kms/apis/v2"
 	"k8s.io/kms/pkg/service"
 
 	"oidc-provider/internal/seal"
@@ -55,11 +53,10 @@ func TestKMS(t *testing.T) {
 	_, err := s.Unseal(context.Background(), old)
 	wantErr(t, err, noIdentity, path, `"key-1"`)
 	_, err = new(seal.Sealer).Unseal(context.Background(), renewed)
-	wantErr(t, err, noIdentity, "1 × kms", "at hand: no identity", "--kms-socket")
+	wantErr(t, err, noIdentity, "1 × kms", "available: no identity", "kmsSocket")
 }
 
-// An identity at hand needs no plugin, and is none the worse for one that is
-// gone.
+// An age identity that fits needs no plugin, and works if the plugin is unreachable.
 func TestKMSAndAge(t *testing.T) {
 	for name, generate := range map[string]func(testing.TB) identity{"X25519": classic, "post-quantum": postQuantum} {
 		t.Run(name, func(t *testing.T) {
@@ -78,7 +75,8 @@ func TestKMSAndAge(t *testing.T) {
 
 			gone := socket(t)
 			wantPlain(t, open(t, seal.Config{IdentityFiles: []string{id.file}, KMSSocket: gone}), sealed, plain)
-			_, err := open(t, seal.Config{IdentityFiles: []string{other.file}, KMSSocket: gone}).Unseal(context.Background(), sealed)
+			s2 := open(t, seal.Config{IdentityFiles: []string{other.file}, KMSSocket: gone})
+			_, err := s2.Unseal(context.Background(), sealed)
 			wantErr(t, err, unreachable, gone)
 			_, err = with(t, other).Unseal(context.Background(), sealed)
 			wantErr(t, err, noIdentity, "1 × kms")
@@ -105,7 +103,7 @@ func TestKMSComesAndGoes(t *testing.T) {
 			}
 			wantErr(t, err, unreachable, path)
 			if time.Now().After(deadline) {
-				t.Fatal("the plugin is back and not found")
+				t.Fatal("the plugin runs again, and the sealer does not connect to it")
 			}
 		}
 	}
@@ -123,41 +121,7 @@ func TestKMSComesAndGoes(t *testing.T) {
 	}
 }
 
-func TestKMSLies(t *testing.T) {
-	big := func(n int) []byte { return bytes.Repeat([]byte{1}, n) }
-	for name, change := range map[string]func(*service.EncryptResponse){
-		"key_id is empty":                   func(r *service.EncryptResponse) { r.KeyID = "" },
-		"key_id has 1025 bytes":             func(r *service.EncryptResponse) { r.KeyID = string(big(1025)) },
-		"ciphertext is empty":               func(r *service.EncryptResponse) { r.Ciphertext = nil },
-		"ciphertext has 1025 bytes":         func(r *service.EncryptResponse) { r.Ciphertext = big(1025) },
-		"ciphertext has 1048576 bytes":      func(r *service.EncryptResponse) { r.Ciphertext = big(1 << 20) },
-		"not a fully qualified":             func(r *service.EncryptResponse) { r.Annotations = map[string][]byte{"uid": nil} },
-		"annotations have 32769 bytes":      func(r *service.EncryptResponse) { r.Annotations = map[string][]byte{"a.b": big(32<<10 - 2)} },
-		"annotation key \"a.b\\nc\" is not": func(r *service.EncryptResponse) { r.Annotations = map[string][]byte{"a.b\nc": nil} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			k, s, path := plugged(t)
-			k.encrypt = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
-				change(r)
-				return r, nil
-			}
-			_, err := s.Seal(context.Background(), []string{"kms"}, nil)
-			wantErr(t, err, damaged, path, name)
-		})
-	}
-	// Everything at its limit is good.
-	k, s, _ := plugged(t)
-	k.encrypt = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
-		uid := r.Annotations["uid.kms.example.com"]
-		r.Annotations = map[string][]byte{"uid.kms.example.com": uid, "b.example.com": big(32<<10 - len("uid.kms.example.comb.example.com") - len(uid))}
-		return r, nil
-	}
-	wantPlain(t, s, mustSeal(t, s, make([]byte, 9000), "kms"), make([]byte, 9000))
-}
-
-// A plugin that returns something else is found out when it seals, and when it
-// unseals.
+// A plugin that returns something else fails to seal, and to unseal.
 func TestKMSReturnsSomethingElse(t *testing.T) {
 	k, s, path := plugged(t)
 	sealed := mustSeal(t, s, []byte("x"), "kms")
@@ -167,7 +131,7 @@ func TestKMSReturnsSomethingElse(t *testing.T) {
 		sealing string
 		unseals string
 	}{
-		{"another key", make([]byte, 16), "does not return what it was given", "returned a wrong key"},
+		{"another key", make([]byte, 16), "does not return the bytes that it encrypted", "returned a wrong key"},
 		{"nothing", nil, "returned 0 bytes", "returned 0 bytes"},
 		{"more", make([]byte, 32), "returned 32 bytes", "returned 32 bytes"},
 	} {
@@ -189,7 +153,7 @@ func TestKMSFails(t *testing.T) {
 		seals  kind
 		unseal kind
 	}{
-		{errors.New("the cloud is away"), unreachable, unreachable},
+		{errors.New("the cloud is unavailable"), unreachable, unreachable},
 		{status.Error(codes.Internal, "oh"), unreachable, unreachable},
 		{status.Error(codes.ResourceExhausted, "slow down"), unreachable, unreachable},
 		{status.Error(codes.PermissionDenied, "you may not"), damaged, noIdentity},
@@ -203,7 +167,7 @@ func TestKMSFails(t *testing.T) {
 		_, err = s.Unseal(context.Background(), sealed)
 		wantErr(t, err, tt.unseal, path, "Decrypt: ")
 		if strings.Contains(err.Error(), "\n") || status.Code(err) != codes.Unknown {
-			t.Errorf("the plugin speaks for us: %q, %v", err, status.Code(err))
+			t.Errorf("the error of the plugin is not quoted, or has its status: %q, %v", err, status.Code(err))
 		}
 	}
 }
@@ -243,7 +207,7 @@ func TestKMSStatus(t *testing.T) {
 	go server.Serve(l)
 	t.Cleanup(server.Stop)
 	_, err = open(t, seal.Config{KMSSocket: path}).Seal(context.Background(), []string{"kms"}, nil)
-	wantErr(t, err, damaged, path, "does not speak KMS v2")
+	wantErr(t, err, damaged, path, "does not implement KMS v2")
 }
 
 func TestKMSHangs(t *testing.T) {
@@ -258,7 +222,7 @@ func TestKMSHangs(t *testing.T) {
 	_, err := impatient.Unseal(context.Background(), sealed)
 	wantErr(t, err, unreachable, path, "Decrypt: ")
 
-	// The caller's own end comes first.
+	// The caller's context ends first.
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	_, err = s.Unseal(ctx, sealed)
@@ -269,14 +233,15 @@ func TestKMSHangs(t *testing.T) {
 		t.Errorf("cancelled: got %v", err)
 	}
 
-	// A process that is stopped still has its socket.
+	// A stopped process still accepts connections.
 	stopped := socket(t)
 	l, err := net.Listen("unix", stopped)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	_, err = open(t, seal.Config{KMSSocket: stopped, KMSTimeout: 100 * time.Millisecond}).Unseal(context.Background(), sealed)
+	impatient = open(t, seal.Config{KMSSocket: stopped, KMSTimeout: 100 * time.Millisecond})
+	_, err = impatient.Unseal(context.Background(), sealed)
 	wantErr(t, err, unreachable, stopped)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("it took %v", took)
@@ -302,52 +267,12 @@ func TestKMSDefaultTimeout(t *testing.T) {
 	}
 }
 
-// Strangers write the store: no header makes us ask the plugin for more than
-// one thing, or for what no plugin has sealed.
-func TestKMSForgedStanza(t *testing.T) {
-	k, s, path := plugged(t)
-	header := func(change func(*kmsapi.DecryptRequest)) string {
-		req := &kmsapi.DecryptRequest{KeyId: "key-1"}
-		change(req)
-		data, err := proto.Marshal(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return encode(data)
-	}
-	good := header(func(*kmsapi.DecryptRequest) {})
-	for name, stanzas := range map[string]forged{
-		"no argument":            {{Body: []byte("c")}},
-		"two arguments":          {{Args: []string{good, good}, Body: []byte("c")}},
-		"no base64":              {{Args: []string{"!!!"}, Body: []byte("c")}},
-		"no protobuf":            {{Args: []string{encode([]byte{255, 255})}, Body: []byte("c")}},
-		"no key_id":              {{Args: []string{header(func(r *kmsapi.DecryptRequest) { r.KeyId = "" }) + "GgA"}, Body: []byte("c")}},
-		"ciphertext in it":       {{Args: []string{header(func(r *kmsapi.DecryptRequest) { r.Ciphertext = []byte("c") })}, Body: []byte("c")}},
-		"uid in it":              {{Args: []string{header(func(r *kmsapi.DecryptRequest) { r.Uid = "u" })}, Body: []byte("c")}},
-		"no ciphertext":          {{Args: []string{good}}},
-		"large ciphertext":       {{Args: []string{good}, Body: make([]byte, 1025)}},
-		"strange annotation":     {{Args: []string{header(func(r *kmsapi.DecryptRequest) { r.Annotations = map[string][]byte{"x": nil} })}, Body: []byte("c")}},
-		"two, each of them good": {{Args: []string{good}, Body: []byte("c")}, {Args: []string{good}, Body: []byte("c")}},
-	} {
-		_, err := s.Unseal(context.Background(), stanzas.file(t))
-		if err == nil {
-			t.Errorf("%s: no error", name)
-			continue
-		}
-		wantErr(t, err, damaged)
-		if got := k.called(); got != "" {
-			t.Errorf("%s: the plugin was called: %s", name, got)
-		}
-	}
-	wantFragile(t, s, mustSeal(t, s, []byte("x"), "kms"))
-	_, err := s.Unseal(context.Background(), forged{{Args: []string{good}, Body: []byte("c")}}.file(t))
-	wantErr(t, err, unreachable, path) // the plugin's error is of no certain kind
-}
-
 func TestKMSSocket(t *testing.T) {
-	for _, bad := range []string{"unix://", "unix:///@", "@", "unix://run/kms.sock", "unix:/run/kms.sock", "tcp://127.0.0.1:1", "https://kms"} {
+	for _, bad := range []string{
+		"unix://", "unix:///@", "@", "unix://run/kms.sock", "unix:/run/kms.sock", "tcp://127.0.0.1:1", "https://kms",
+	} {
 		_, err := seal.New(seal.Config{KMSSocket: bad})
-		wantErr(t, err, damaged, bad, "--kms-socket")
+		wantErr(t, err, damaged, bad, "kmsSocket")
 	}
 	abstract := fmt.Sprintf("@oidc-provider-test-%d", os.Getpid())
 	l, err := net.Listen("unix", abstract)
@@ -364,6 +289,24 @@ func TestKMSSocket(t *testing.T) {
 			sealed = mustSeal(t, s, []byte("x"), "kms")
 		}
 		wantPlain(t, s, sealed, []byte("x"))
+	}
+}
+
+// Close can be called again. A closed Sealer has no plugin, and keeps its identities.
+func TestClose(t *testing.T) {
+	id := classic(t)
+	_, s, path := plugged(t, id)
+	forKMS, forAge := mustSeal(t, s, []byte("x"), "kms"), mustSeal(t, s, []byte("x"), id.recipient)
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err := s.Unseal(context.Background(), forKMS)
+	wantErr(t, err, unreachable, path)
+	wantPlain(t, s, forAge, []byte("x"))
+	if err := new(seal.Sealer).Close(); err != nil {
+		t.Errorf("closing a Sealer without a plugin: %v", err)
 	}
 }
 

@@ -27,8 +27,8 @@ import (
 	"oidc-provider/internal/seal"
 )
 
-// kms is a plugin with its keys in memory. What the functions of it that are
-// not nil return is what it answers.
+// kms is a plugin with its keys in memory. encrypt and decrypt replace its answers
+// if they are not nil.
 type kms struct {
 	encrypt func(*service.EncryptResponse) (*service.EncryptResponse, error)
 	decrypt func(plain []byte) ([]byte, error)
@@ -39,11 +39,16 @@ type kms struct {
 	newID string
 	calls map[string]int
 	uids  map[string]bool
-	plain [][]byte // what it was given to encrypt
+	plain [][]byte // plaintexts of Encrypt
 }
 
 func newKMS(t testing.TB) *kms {
-	k := &kms{status: service.StatusResponse{Version: "v2", Healthz: "ok"}, keys: map[string]cipher.AEAD{}, calls: map[string]int{}, uids: map[string]bool{}}
+	k := &kms{
+		status: service.StatusResponse{Version: "v2", Healthz: "ok"},
+		keys:   map[string]cipher.AEAD{},
+		calls:  map[string]int{},
+		uids:   map[string]bool{},
+	}
 	k.rotate(t, "key-1")
 	return k
 }
@@ -105,7 +110,7 @@ func (k *kms) Decrypt(_ context.Context, uid string, req *service.DecryptRequest
 	return plain, err
 }
 
-// called returns how often which methods were called since it last did.
+// called returns how often each method was called since the last call of called.
 func (k *kms) called() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -117,7 +122,7 @@ func (k *kms) called() string {
 	return strings.Join(list, ", ")
 }
 
-// socket is a path shorter than those of t.TempDir, which a socket may not have.
+// socket returns a path for a socket: those of t.TempDir can be too long.
 func socket(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "kms")
@@ -145,13 +150,14 @@ func (k *kms) start(t testing.TB, path string) (stop func()) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	// It can be closed only after it has begun to serve.
+	// The server can be closed only after it has started to serve.
 	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := kmsapi.NewKeyManagementServiceClient(conn).Status(context.Background(), &kmsapi.StatusRequest{}, grpc.WaitForReady(true)); err != nil {
+	client := kmsapi.NewKeyManagementServiceClient(conn)
+	if _, err := client.Status(context.Background(), &kmsapi.StatusRequest{}, grpc.WaitForReady(true)); err != nil {
 		t.Fatal(err)
 	}
 	k.called()
@@ -163,7 +169,7 @@ func (k *kms) start(t testing.TB, path string) (stop func()) {
 	})
 }
 
-// plugged returns a plugin that runs and a sealer that can ask it.
+// plugged returns a running plugin, and a sealer that is connected to it.
 func plugged(t testing.TB, ids ...identity) (*kms, *seal.Sealer, string) {
 	t.Helper()
 	k, path := newKMS(t), socket(t)
@@ -175,7 +181,7 @@ func plugged(t testing.TB, ids ...identity) (*kms, *seal.Sealer, string) {
 	return k, open(t, cfg), path
 }
 
-// forged is a recipient that writes the stanzas of a KMS plugin as it pleases.
+// forged is a recipient that writes forged stanzas of a KMS plugin.
 type forged []age.Stanza
 
 func (f forged) Wrap([]byte) ([]*age.Stanza, error) {

@@ -1,11 +1,12 @@
-// Package seal keeps the private keys of a ring from whoever can read its
-// store. [Sealer.Seal] makes an age file (https://age-encryption.org/v1) that
-// every one of its recipients opens; [Sealer.Unseal] opens it.
+// Package seal encrypts the private keys of a ring, so that anyone who can read
+// its store cannot use them. [Sealer.Seal] creates an age file
+// (https://age-encryption.org/v1) that each of its recipients can open alone;
+// [Sealer.Unseal] opens it.
 //
 // A recipient is an age public key or a Kubernetes KMS v2 plugin, in any
-// mixture: a ring can be sealed for the plugin that a cluster runs anyway and
-// for an age identity that lies in a safe. A plugin is given the 16 random
-// bytes under which age encrypts, never a key of the ring.
+// combination: a ring can be sealed for the plugin that a cluster already runs and
+// for an age identity that is kept in a safe. A plugin receives the 16 random
+// bytes that age encrypts with, never a key of the ring.
 package seal
 
 import (
@@ -17,48 +18,32 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"filippo.io/age"
+
+	"oidc-provider/internal/hint"
 )
 
-// maxSealed bounds what is made and what is read. Half of it is room for the
-// annotations of a KMS plugin.
+// maxSealed limits what is sealed and unsealed, in bytes. Half of it is room for
+// the annotations of a KMS plugin.
 const maxSealed = 64 << 10
 
-// ErrNoIdentity is in the errors of [Sealer.Unseal] when nothing at hand opens
-// what is sound: it was sealed for others. An error that has neither this nor
-// [rotation.ErrUnavailable] in it tells of damage or of a misbehaving plugin.
-var ErrNoIdentity = errors.New("no identity at hand opens it")
-
-// Config says what a [Sealer] opens with.
-type Config struct {
-	// IdentityFiles are files as age-keygen writes them: age identities, one a
-	// line. They are read once, by New. Nobody but their owner may have access
-	// to them; the group may read one that belongs to another user, as
-	// Kubernetes lays down Secrets for a pod with an fsGroup.
-	IdentityFiles []string
-
-	// KMSSocket is the Unix socket of a KMS v2 plugin: a path, unix:///path, or
-	// @name for an abstract socket. Empty means no plugin. It is first dialled
-	// when it is needed, so that the plugin may start later.
-	KMSSocket string
-
-	// KMSTimeout is how long one call to the plugin may take; 0 means 3 s, as in
-	// kube-apiserver.
-	KMSTimeout time.Duration
-}
+// ErrNoIdentity is wrapped by the errors of [Sealer.Unseal] if the data is intact,
+// but sealed for other recipients. An error that wraps neither this nor
+// [rotation.ErrUnavailable] reports damage, or a plugin that misbehaves.
+var ErrNoIdentity = errors.New("no available identity opens it")
 
 // A Sealer seals for any recipient, and unseals with the identities of its
-// Config. Many goroutines may use it at once. The zero value has no identity:
-// it seals for age recipients.
+// Config. Many goroutines may use it at once. The zero value has no identity: it
+// seals for age recipients.
 type Sealer struct {
-	identities func() []age.Identity // a function, whose results no formatting verb prints
+	identities func() []age.Identity // a function, so that no formatting verb prints them
 	public     []string              // the recipients of these identities, each with its file
-	plugin     *plugin               // nil if there is none
+	plugin     *plugin               // nil without a KMS plugin
 }
 
-// New returns the Sealer that cfg describes.
+// New returns the Sealer that cfg describes. It reads the identity files and does
+// not call the plugin. The caller must close the Sealer.
 func New(cfg Config) (*Sealer, error) {
 	s := &Sealer{}
 	var all []age.Identity
@@ -82,33 +67,34 @@ func New(cfg Config) (*Sealer, error) {
 	return s, nil
 }
 
-// Close ends the connection to the KMS plugin.
+// Close closes the connection to the KMS plugin, after which s can only use age
+// identities. Further calls return the same error as the first.
 func (s *Sealer) Close() error {
 	if s.plugin == nil {
 		return nil
 	}
-	return s.plugin.conn.Close()
+	return s.plugin.close()
 }
 
-// Describe names what s can open: the recipients of its age identities with
-// their files, and the socket of its KMS plugin. There is nothing secret in it.
+// Describe lists what s can open with: the recipients of its age identities with
+// their files, and the socket of its KMS plugin. It contains nothing secret.
 func (s *Sealer) Describe() string {
-	at := slices.Clone(s.public)
+	list := slices.Clone(s.public)
 	if s.plugin != nil {
-		at = append(at, s.plugin.String())
+		list = append(list, s.plugin.String())
 	}
-	if len(at) == 0 {
+	if len(list) == 0 {
 		return "no identity"
 	}
-	return strings.Join(at, ", ")
+	return strings.Join(list, ", ")
 }
 
-// String is [Sealer.Describe].
+// String returns [Sealer.Describe].
 func (s *Sealer) String() string { return s.Describe() }
 
 // Seal encrypts plain so that each of recipients can open it alone (see
-// [CheckRecipients]). Its errors have [rotation.ErrUnavailable] in them when
-// the KMS plugin cannot be reached.
+// [CheckRecipients]). Its errors wrap [rotation.ErrUnavailable] if the KMS plugin
+// is unreachable.
 func (s *Sealer) Seal(ctx context.Context, recipients []string, plain []byte) ([]byte, error) {
 	to, kms, err := parseRecipients(recipients)
 	if err != nil {
@@ -116,7 +102,7 @@ func (s *Sealer) Seal(ctx context.Context, recipients []string, plain []byte) ([
 	}
 	if kms {
 		if s.plugin == nil {
-			return nil, errors.New("sealing for kms: no KMS plugin is configured (hint: --kms-socket names its socket)")
+			return nil, hint.Errorf("set {kmsSocket} to the plugin's socket", "sealing for kms: no KMS plugin is configured")
 		}
 		to = append(to, &kmsRecipient{ctx, s.plugin, labels(to)})
 	}
@@ -132,21 +118,22 @@ func (s *Sealer) Seal(ctx context.Context, recipients []string, plain []byte) ([
 		return nil, fmt.Errorf("sealing: %w", err)
 	}
 	if sealed.Len() > maxSealed {
-		return nil, fmt.Errorf("sealing: the result has %d bytes, more than %d (hint: seal for fewer recipients)", sealed.Len(), maxSealed)
+		return nil, hint.Errorf("seal for fewer recipients",
+			"sealing: the result has %d bytes, more than %d", sealed.Len(), maxSealed)
 	}
 	return sealed.Bytes(), nil
 }
 
-// Unseal opens what Seal has made. The KMS plugin is asked only if no age
-// identity fits. Errors have [ErrNoIdentity] in them when it was sealed for
-// others, and [rotation.ErrUnavailable] when only the plugin could open it and
-// cannot be reached.
+// Unseal opens the result of Seal. It asks the KMS plugin only if no age identity
+// fits. Errors wrap [ErrNoIdentity] if the data is sealed for other recipients, and
+// [rotation.ErrUnavailable] if only the plugin could open it and is unreachable.
 func (s *Sealer) Unseal(ctx context.Context, sealed []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if len(sealed) > maxSealed {
-		return nil, fmt.Errorf("unsealing: %d bytes are more than the %d that were ever sealed (hint: this is something else, or damaged)", len(sealed), maxSealed)
+		return nil, hint.Errorf(fromBackup,
+			"unsealing: the data is damaged: it has %d bytes, and a sealed key at most %d", len(sealed), maxSealed)
 	}
 	kms := &kmsIdentity{ctx: ctx, plugin: s.plugin}
 	var ids []age.Identity
@@ -159,23 +146,32 @@ func (s *Sealer) Unseal(ctx context.Context, sealed []byte) ([]byte, error) {
 	if err == nil {
 		plain, err = io.ReadAll(r)
 	}
-	switch none := (*age.NoIdentityMatchError)(nil); {
-	case err == nil:
+	if err == nil {
 		return plain, nil
-	case kms.err != nil:
-		return nil, fmt.Errorf("unsealing: %w", kms.err)
-	case errors.As(err, &none):
-		return nil, fmt.Errorf("unsealing: %w: it is sealed for %s; at hand: %s (hint: --age-identity FILE and --kms-socket PATH give more)",
-			ErrNoIdentity, kinds(none.StanzaTypes), s.Describe())
-	case kms.asked:
-		return nil, fmt.Errorf("unsealing: %v returned a wrong key, or the data is damaged (hint: does the socket belong to the plugin that sealed it? otherwise restore the ring from a backup)", s.plugin)
 	}
-	// age quotes what it could not read, which may be anything, so its own
-	// words stay here.
-	return nil, errors.New("unsealing: this is not an age file, or it is damaged (hint: restore the ring from a backup)")
+	return nil, s.unsealError(kms, err)
 }
 
-// kinds counts the recipients of an age file, all that it tells about them.
+const fromBackup = "restore the ring from a backup with `oidc-provider keys restore`"
+
+// unsealError returns the error of Unseal for the error of age.
+func (s *Sealer) unsealError(kms *kmsIdentity, err error) error {
+	switch none := (*age.NoIdentityMatchError)(nil); {
+	case kms.err != nil:
+		return fmt.Errorf("unsealing: %w", kms.err)
+	case errors.As(err, &none):
+		return hint.Errorf("add an identity file to {ageIdentities}, or set {kmsSocket}",
+			"unsealing: %w: it is sealed for %s; available: %s", ErrNoIdentity, kinds(none.StanzaTypes), s.Describe())
+	case kms.asked:
+		return hint.Errorf("set {kmsSocket} to the plugin that sealed it, or "+fromBackup,
+			"unsealing: %v returned a wrong key, or the data is damaged", s.plugin)
+	}
+	// The text of age's error is dropped: it quotes the data, which could be anything.
+	return hint.Errorf(fromBackup, "unsealing: this is not an age file, or it is damaged")
+}
+
+// kinds counts the recipients of an age file by kind, which is all that the file
+// says about them.
 func kinds(stanzas []string) string {
 	count := map[string]int{}
 	for _, stanza := range stanzas {
@@ -199,7 +195,7 @@ func kinds(stanzas []string) string {
 	return strings.Join(list, ", ")
 }
 
-// abbreviate keeps the beginning of public keys that would fill a screen.
+// abbreviate returns the first n bytes of s: some public keys would fill a screen.
 func abbreviate(s string, n int) string {
 	if len(s) <= n {
 		return s

@@ -16,11 +16,12 @@ import (
 
 	"filippo.io/age"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/seal"
 	"oidc-provider/rotation"
 )
 
-// A key of a ring, the way a ring holds it.
+// pkcs8 returns a private key in the encoding of a ring.
 func pkcs8(t testing.TB) []byte {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -42,7 +43,7 @@ func writeFile(t testing.TB, content string, mode os.FileMode) string {
 	if err := os.WriteFile(path, []byte(content), mode); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, mode); err != nil { // whatever the umask
+	if err := os.Chmod(path, mode); err != nil { // despite the umask
 		t.Fatal(err)
 	}
 	return path
@@ -106,7 +107,7 @@ func wantPlain(t testing.TB, s *seal.Sealer, sealed, want []byte) {
 	}
 }
 
-// kind is what errors.Is may find in an error of Unseal.
+// kind says which error an error of Unseal wraps.
 type kind int
 
 const (
@@ -127,12 +128,13 @@ func wantErr(t testing.TB, err error, want kind, words ...string) {
 	if got := errors.Is(err, rotation.ErrUnavailable); got != (want == unreachable) {
 		t.Errorf("ErrUnavailable is %v in %v", got, err)
 	}
+	text := hint.Text(err, hint.Field)
 	for _, word := range append(words, "hint: ") {
-		if !strings.Contains(err.Error(), word) {
-			t.Errorf("no %q in %v", word, err)
+		if !strings.Contains(text, word) {
+			t.Errorf("no %q in %q", word, text)
 		}
 	}
-	if n := len(err.Error()); n > 1000 {
+	if n := len(text); n > 1000 {
 		t.Errorf("an error of %d bytes", n)
 	}
 }
@@ -150,9 +152,9 @@ func TestEveryRecipientOpens(t *testing.T) {
 				wantPlain(t, with(t, c, b), sealed, plain)
 				for _, s := range []*seal.Sealer{with(t, c), &none} {
 					got, err := s.Unseal(context.Background(), sealed)
-					wantErr(t, err, noIdentity, "2 × age1", s.Describe(), "--age-identity", "--kms-socket")
+					wantErr(t, err, noIdentity, "2 × age1", s.Describe(), "ageIdentities", "kmsSocket")
 					if got != nil {
-						t.Errorf("a stranger reads %x", got)
+						t.Errorf("it opens as %x without an identity", got)
 					}
 				}
 			}
@@ -160,7 +162,7 @@ func TestEveryRecipientOpens(t *testing.T) {
 	}
 }
 
-// The sealing key itself is rotated by sealing again for others.
+// Sealing again for other recipients rotates the sealing key itself.
 func TestRecipientsRotate(t *testing.T) {
 	before, after := classic(t), postQuantum(t)
 	plain := pkcs8(t)
@@ -214,7 +216,7 @@ func TestUnsealDamaged(t *testing.T) {
 	_, err = s.Unseal(context.Background(), make([]byte, 64<<10+1))
 	wantErr(t, err, damaged, "65537")
 
-	// What was never sealed is not quoted either.
+	// Data that was never sealed is not quoted either.
 	for _, data := range [][]byte{plain, []byte(id.secret + "\n"), []byte("age-encryption.org/v1\n" + id.secret + "\n")} {
 		_, err := s.Unseal(context.Background(), data)
 		wantErr(t, err, damaged)
@@ -249,7 +251,9 @@ func TestUnsealCancelled(t *testing.T) {
 
 func TestCheckRecipients(t *testing.T) {
 	a, b, pq := classic(t), classic(t), postQuantum(t)
-	for _, good := range [][]string{{a.recipient}, {"kms"}, {a.recipient, "kms", b.recipient}, {pq.recipient}, {"kms", pq.recipient}} {
+	for _, good := range [][]string{
+		{a.recipient}, {"kms"}, {a.recipient, "kms", b.recipient}, {pq.recipient}, {"kms", pq.recipient},
+	} {
 		if err := seal.CheckRecipients(good); err != nil {
 			t.Errorf("%.60q: %v", good, err)
 		}
@@ -260,7 +264,7 @@ func TestCheckRecipients(t *testing.T) {
 		bad  []string
 		want string
 	}{
-		{"none", nil, "--recipient"},
+		{"none", nil, "at least one"},
 		{"empty", []string{""}, "neither"},
 		{"twice", []string{a.recipient, b.recipient, a.recipient}, "recipient 3"},
 		{"kms twice", []string{"kms", "kms"}, "twice"},
@@ -277,7 +281,8 @@ func TestCheckRecipients(t *testing.T) {
 		{"secret on the next line", []string{a.recipient + "\n" + a.secret}, "private key"},
 		{"secret without its prefix", []string{strings.TrimPrefix(a.secret, "AGE-SECRET-KEY-")}, "neither"},
 		{"ssh", []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN"}, "SSH"},
-		{"plugin", []string{"age1yubikey1q2w7u3vpya839jxxuq8g0sedh3d740d4xvn639sqhr95ejj8vu3hyfumptt"}, "plugins are not supported"},
+		{"plugin", []string{"age1yubikey1q2w7u3vpya839jxxuq8g0sedh3d740d4xvn639sqhr95ejj8vu3hyfumptt"},
+			"plugins are not supported"},
 		{"low order", []string{zero}, "low order"},
 		{"mixed", []string{a.recipient, pq.recipient}, "post-quantum"},
 	} {
@@ -288,14 +293,15 @@ func TestCheckRecipients(t *testing.T) {
 				t.Errorf("%s: no error", tt.name)
 				continue
 			}
-			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "hint: ") {
-				t.Errorf("%s: got %v, want %q and a hint", tt.name, err, tt.want)
+			text := hint.Text(err, hint.Field)
+			if !strings.Contains(text, tt.want) || hint.Of(err) == "" {
+				t.Errorf("%s: got %q, want %q and a hint", tt.name, text, tt.want)
 			}
-			wantNoSecret(t, err.Error(), a, pq)
+			wantNoSecret(t, text, a, pq)
 		}
 	}
 	_, err := new(seal.Sealer).Seal(context.Background(), []string{a.recipient, "kms"}, nil)
-	wantErr(t, err, damaged, "--kms-socket")
+	wantErr(t, err, damaged, "kmsSocket")
 }
 
 // wantNoSecret looks for secrets in any case, and for parts of them.
@@ -304,8 +310,9 @@ func wantNoSecret(t testing.TB, text string, ids ...identity) {
 	for _, id := range ids {
 		_, key, _ := strings.Cut(id.secret, "-1") // as in AGE-SECRET-KEY-PQ-1
 		for i := 0; i+12 <= len(key); i++ {
-			if strings.Contains(strings.ToUpper(text), key[i:i+12]) || strings.Contains(text, hex.EncodeToString([]byte(key[i:i+12]))) {
-				t.Errorf("there is a secret in %q", text)
+			part := key[i : i+12]
+			if strings.Contains(strings.ToUpper(text), part) || strings.Contains(text, hex.EncodeToString([]byte(part))) {
+				t.Errorf("%q contains a secret", text)
 				return
 			}
 		}
