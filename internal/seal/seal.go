@@ -160,7 +160,7 @@ func (s *Sealer) unsealError(kms *kmsIdentity, err error) error {
 	case kms.err != nil:
 		return fmt.Errorf("unsealing: %w", kms.err)
 	case errors.As(err, &none):
-		return hint.Errorf("add an identity file to {ageIdentities}, or set {kmsSocket}",
+		return hint.Errorf("add an identity with {ageIdentities}, or a plugin with {kmsSocket}",
 			"unsealing: %w: it is sealed for %s; available: %s", ErrNoIdentity, kinds(none.StanzaTypes), s.Describe())
 	case kms.asked:
 		return hint.Errorf("set {kmsSocket} to the plugin that sealed it, or "+fromBackup,
