@@ -56,7 +56,7 @@ Exit status: 0 if nothing failed (there may be warnings), 1 if something did,
 			return couldNot(cmd.Root().PersistentPreRunE(cmd, args))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.json = output.json()
+			c.json = output.structured()
 			if c.list {
 				return c.printList(cmd.OutOrStdout())
 			}

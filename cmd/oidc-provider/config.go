@@ -91,8 +91,8 @@ is sent over the network.`,
 			for i := range issuers {
 				info.Issuers = append(info.Issuers, describeIssuer(&issuers[i]))
 			}
-			if output.json() {
-				return printJSON(cmd, info)
+			if output.structured() {
+				return output.write(cmd.OutOrStdout(), info)
 			}
 			return printConfig(cmd, info)
 		},

@@ -66,7 +66,7 @@ func explainToken(cmd *cobra.Command, o check.Options, token, audience string, a
 		*a = answer{Party: a.Party, Title: a.Title, Answer: "refuses", Seen: refusal.Error()}
 	}
 	if asJSON {
-		err = printJSON(cmd, all)
+		err = new(outputFlag).write(cmd.OutOrStdout(), all)
 	} else {
 		err = printAnswers(cmd, all)
 	}

@@ -71,13 +71,18 @@ the ring names them as a copy: see 'keys copies'.`,
 				}
 				results = exportAll(cmd.Context(), cfg, issuers, out)
 			}
-			return printExported(cmd, results, output.json())
+			return printExported(cmd, results, &output)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "directory to write to")
 	ring.add(cmd)
 	output.add(cmd, "table")
 	return cmd
+}
+
+// exportInfo is what `export -o json` shows.
+type exportInfo struct {
+	Issuers []exported `json:"issuers"`
 }
 
 // exported is what became of the files of an issuer.
@@ -232,7 +237,7 @@ func replaceFile(root *os.Root, name string, data []byte) (changed bool, err err
 	return true, nil
 }
 
-func printExported(cmd *cobra.Command, results []exported, asJSON bool) error {
+func printExported(cmd *cobra.Command, results []exported, output *outputFlag) error {
 	failed := 0
 	for _, e := range results {
 		if e.Error != "" {
@@ -242,8 +247,8 @@ func printExported(cmd *cobra.Command, results []exported, asJSON bool) error {
 			warn(cmd, "issuer %s: what was known before was written: %s", e.Issuer, e.Warning)
 		}
 	}
-	if asJSON {
-		if err := printJSON(cmd, results); err != nil {
+	if output.structured() {
+		if err := output.write(cmd.OutOrStdout(), exportInfo{results}); err != nil {
 			return err
 		}
 	} else if err := printExportTable(cmd, results); err != nil {

@@ -30,7 +30,7 @@ A revoked key is shown until 'keys copies confirm --from' sees that it was taken
 No private key is needed for this: sealed ones stay closed.`,
 		Example: `  oidc-provider keys copies
   oidc-provider keys copies add google-prod
-  oidc-provider keys copies -o json | jq -r '.[] | select(any(.keys[]; .confirmedAt == null)).name'`,
+  oidc-provider keys copies -o json | jq -r '.copies[] | select(any(.keys[]; .confirmedAt == null)).name'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := ring.read(cmd)
@@ -38,8 +38,8 @@ No private key is needed for this: sealed ones stay closed.`,
 				return err
 			}
 			copies := listCopies(r, r.At(time.Now()))
-			if output.json() {
-				return printJSON(cmd, copies)
+			if output.structured() {
+				return output.write(cmd.OutOrStdout(), copiesInfo{r.Issuer, copies})
 			}
 			return printCopyTable(cmd, copies)
 		},
@@ -48,6 +48,12 @@ No private key is needed for this: sealed ones stay closed.`,
 	output.add(cmd, "table")
 	cmd.AddCommand(newKeysCopiesAddCommand(), newKeysCopiesConfirmCommand(), newKeysCopiesRemoveCommand())
 	return cmd
+}
+
+// copiesInfo is what `keys copies -o json` shows.
+type copiesInfo struct {
+	Issuer string     `json:"issuer"`
+	Copies []copyInfo `json:"copies"`
 }
 
 // copyInfo is a copy as `keys copies -o json` shows it.

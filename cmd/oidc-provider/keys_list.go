@@ -30,7 +30,7 @@ SINCE is when that phase began and UNTIL when it ends. For a key that is next,
 copies of the key set: see 'keys copies'. What it waits for stands below, and as
 waitsFor in the JSON. No private key is needed: sealed ones stay closed.`,
 		Example: `  oidc-provider keys list
-  oidc-provider keys list -o json | jq -r '.[] | select(.phase == "active").kid'`,
+  oidc-provider keys list -o json | jq -r '.keys[] | select(.phase == "active").kid'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := ring.openWithoutKeys(cmd)
@@ -47,8 +47,12 @@ waitsFor in the JSON. No private key is needed: sealed ones stay closed.`,
 				warn(cmd, "%v", err)
 			}
 			keys := listKeys(r, r.At(now))
-			if output.json() {
-				return printJSON(cmd, keys)
+			if output.structured() {
+				info := ringInfo{Issuer: r.Issuer, Policy: r.Policy, Keys: keys}
+				if next := r.Standby(r.At(now)); next != nil && !next.SignFrom.IsZero() {
+					info.NextRotation = &next.SignFrom
+				}
+				return output.write(cmd.OutOrStdout(), info)
 			}
 			if err := printKeyTable(cmd, keys); err != nil {
 				return err
@@ -60,6 +64,14 @@ waitsFor in the JSON. No private key is needed: sealed ones stay closed.`,
 	ring.add(cmd)
 	output.add(cmd, "table")
 	return cmd
+}
+
+// ringInfo is a ring as `keys list -o json` shows it.
+type ringInfo struct {
+	Issuer       string          `json:"issuer"`
+	Policy       rotation.Policy `json:"policy"`
+	NextRotation *time.Time      `json:"nextRotation"` // null if it is not planned yet
+	Keys         []keyInfo       `json:"keys"`
 }
 
 // keyInfo is a key as `keys list -o json` shows it: times in RFC 3339, null

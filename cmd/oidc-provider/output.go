@@ -1,38 +1,98 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 )
 
-// outputFlag is -o of commands that print something for people or as JSON.
-type outputFlag struct{ format, plain string }
-
-func (o *outputFlag) add(cmd *cobra.Command, plain string) {
-	o.plain = plain
-	cmd.Flags().VarP(o, "output", "o", "output format: "+plain+" or json")
-	o.format = plain
-	cmd.Flags().Lookup("output").DefValue = plain
+// outputFlag is -o of commands that print for people, or an object for programs.
+// JSON tags give the names of its fields in YAML, too. The object has named lists
+// and is never a bare list, so that it can get more fields later.
+type outputFlag struct {
+	format string
+	plain  string // the format for people: table or text
 }
 
-func (o *outputFlag) json() bool     { return o.format == "json" }
+func (o *outputFlag) add(cmd *cobra.Command, plain string) {
+	o.format, o.plain = plain, plain
+	cmd.Flags().VarP(o, "output", "o", "output `FORMAT`: "+strings.Join(o.formats(), ", "))
+	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(o.formats(), cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (o *outputFlag) formats() []string { return []string{o.plain, "json", "yaml"} }
+
+// structured reports whether the output is for programs, and goes to write.
+func (o *outputFlag) structured() bool { return o.format != o.plain }
+
 func (o *outputFlag) String() string { return o.format }
 func (o *outputFlag) Type() string   { return "string" }
 
 // Set implements [pflag.Value].
 func (o *outputFlag) Set(s string) error {
-	if s != o.plain && s != "json" {
-		return fmt.Errorf("want %s or json", o.plain)
+	if !slices.Contains(o.formats(), s) {
+		return fmt.Errorf("want one of %s", strings.Join(o.formats(), ", "))
 	}
 	o.format = s
 	return nil
 }
 
-func printJSON(cmd *cobra.Command, v any) error {
-	enc := json.NewEncoder(cmd.OutOrStdout())
+// write writes the object v as JSON or YAML.
+func (o *outputFlag) write(w io.Writer, v any) error {
+	if o.format == "yaml" {
+		return writeYAML(w, v)
+	}
+	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// writeNext writes v as one of several objects: a line of JSON, or a YAML
+// document after a separator.
+func (o *outputFlag) writeNext(w io.Writer, v any) error {
+	if o.format == "yaml" {
+		if _, err := fmt.Fprintln(w, "---"); err != nil {
+			return err
+		}
+		return writeYAML(w, v)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func writeYAML(w io.Writer, v any) error {
+	data, err := yaml.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(data)
+	return err
+}
+
+// writeTable writes a table for people. Empty cells at the end of a row leave no
+// spaces behind.
+func writeTable(w io.Writer, header []string, rows [][]string) error {
+	var b bytes.Buffer
+	table := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	for _, row := range slices.Concat([][]string{header}, rows) {
+		fmt.Fprintln(table, strings.Join(row, "\t"))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for line := range bytes.Lines(b.Bytes()) {
+		if _, err := fmt.Fprintf(w, "%s\n", bytes.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }

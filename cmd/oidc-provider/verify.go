@@ -47,7 +47,7 @@ by the API server sees that.`,
 				return errors.New("--issuer is required: the one whose tokens you trust, not the one that the token names")
 			case audience == "" && !explain:
 				return errors.New("--audience is required: a token that was made for somebody else must not pass")
-			case output.json() && !explain:
+			case output.structured() && !explain:
 				return errors.New("-o json goes with --explain: without it claims are printed, which are JSON")
 			}
 			token, err := readToken(cmd.InOrStdin(), args)
@@ -59,7 +59,7 @@ by the API server sees that.`,
 				return err
 			}
 			if explain {
-				return explainToken(cmd, options, token, audience, output.json())
+				return explainToken(cmd, options, token, audience, output.structured())
 			}
 			v, err := newVerifier(cmd.Context(), options, audience)
 			if err != nil {

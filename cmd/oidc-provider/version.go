@@ -17,8 +17,8 @@ func newVersionCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := buildVersion()
-			if output.json() {
-				return printJSON(cmd, v)
+			if output.structured() {
+				return output.write(cmd.OutOrStdout(), v)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "oidc-provider %s (commit %s, %s, %s)\n", v.Version, v.Commit, v.Go, v.Platform)
 			return nil
