@@ -45,6 +45,12 @@ const (
 // names are what the metrics call them.
 var names = [kinds]string{configuration: "configuration", keySet: "jwks", page: "page"}
 
+// Defaults of [DocumentsConfig].
+const (
+	DefaultJWKSMaxAge      = 5 * time.Minute
+	DefaultDiscoveryMaxAge = time.Hour
+)
+
 // DocumentsConfig says whose documents these are, and how long they may be
 // cached.
 type DocumentsConfig struct {
@@ -61,13 +67,16 @@ type DocumentsConfig struct {
 // NewDocuments has nothing to show until something is published.
 func NewDocuments(cfg DocumentsConfig) *Documents {
 	if cfg.JWKSMaxAge == 0 {
-		cfg.JWKSMaxAge = 5 * time.Minute
+		cfg.JWKSMaxAge = DefaultJWKSMaxAge
 	}
 	if cfg.DiscoveryMaxAge == 0 {
-		cfg.DiscoveryMaxAge = time.Hour
+		cfg.DiscoveryMaxAge = DefaultDiscoveryMaxAge
 	}
 	return &Documents{cfg: cfg}
 }
+
+// Slot returns a slot that always serves d.
+func (d *Documents) Slot() *Slot { return NewSlot(d.cfg.Issuer, func() *Documents { return d }) }
 
 // Publish renders the documents of v and shows them from now on, all at once.
 func (d *Documents) Publish(_ context.Context, v *rotation.View) error {

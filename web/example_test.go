@@ -54,7 +54,7 @@ func serveIssuer() (issuer, token string) {
 	if err := docs.Publish(context.Background(), rotation.NewView(ring)); err != nil {
 		log.Fatal(err)
 	}
-	site := web.NewSite(web.SiteConfig{}, web.NewSlot(docs))
+	site := web.NewSite(web.SiteConfig{}, docs.Slot())
 	s.Config = &http.Server{Handler: web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))}
 	s.Start()
 

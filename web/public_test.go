@@ -52,7 +52,7 @@ func newDocuments(t testing.TB, issuer string, p rotation.Policy) *web.Documents
 
 // newSite has one issuer, which is found under any host.
 func newSite(docs *web.Documents) *web.Site {
-	return web.NewSite(web.SiteConfig{AnyHost: true}, web.NewSlot(docs))
+	return web.NewSite(web.SiteConfig{AnyHost: true}, docs.Slot())
 }
 
 func newPublic(t testing.TB, issuer string) (http.Handler, *prometheus.Registry) {

@@ -26,22 +26,20 @@ type SiteConfig struct {
 	AnyHost bool
 }
 
-// A Slot shows the documents of one issuer in a [Site]. It shows one [Documents]
-// after another, each as a whole.
-type Slot struct{ docs atomic.Pointer[Documents] }
-
-// NewSlot returns a slot that shows docs.
-func NewSlot(docs *Documents) *Slot {
-	s := new(Slot)
-	s.docs.Store(docs)
-	return s
+// A Slot is the place of one issuer in a [Site].
+type Slot struct {
+	issuer    discovery.Issuer
+	documents func() *Documents
 }
 
-// Documents returns what is shown.
-func (s *Slot) Documents() *Documents { return s.docs.Load() }
+// NewSlot returns the slot of an issuer. Every request asks documents for what is
+// served, which must be cheap and must never be nil.
+func NewSlot(issuer discovery.Issuer, documents func() *Documents) *Slot {
+	return &Slot{issuer, documents}
+}
 
-// Show replaces what is shown. docs must be of the same issuer.
-func (s *Slot) Show(docs *Documents) { s.docs.Store(docs) }
+// Documents returns what is served.
+func (s *Slot) Documents() *Documents { return s.documents() }
 
 // routes are immutable. Request paths are spelt out, so that nothing of a
 // request has to be taken apart.
@@ -69,7 +67,7 @@ func NewSite(cfg SiteConfig, slots ...*Slot) *Site {
 func (s *Site) Set(slots []*Slot) {
 	r := &routes{hosts: make(map[string]map[string]route)}
 	for _, slot := range slots {
-		issuer := slot.Documents().Issuer()
+		issuer := slot.issuer
 		host := discovery.Hostname(issuer.URL().Host)
 		if r.hosts[host] == nil {
 			r.hosts[host] = make(map[string]route)

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestIssuersAreToldApart(t *testing.T) {
 	for _, issuer := range []string{
 		"https://a.test", "https://a.test/c/1", "https://a.test/c/2/", "https://b.test:8443/c/1", "https://b.test/c/3", "https://[::1]/six",
 	} {
-		slots = append(slots, web.NewSlot(newDocuments(t, issuer, rotation.Policy{})))
+		slots = append(slots, newDocuments(t, issuer, rotation.Policy{}).Slot())
 	}
 	site := web.NewSite(web.SiteConfig{}, slots...)
 	h := web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
@@ -100,8 +101,8 @@ func TestOneOfManyHasNothingYet(t *testing.T) {
 		t.Fatal(err)
 	}
 	site := web.NewSite(web.SiteConfig{},
-		web.NewSlot(newDocuments(t, "https://a.test/old", rotation.Policy{})),
-		web.NewSlot(web.NewDocuments(web.DocumentsConfig{Issuer: issuer})))
+		newDocuments(t, "https://a.test/old", rotation.Policy{}).Slot(),
+		web.NewDocuments(web.DocumentsConfig{Issuer: issuer}).Slot())
 	h := web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	for path, want := range map[string]int{"/old" + keySet: 200, "/new" + keySet: 503, "/new" + configuration: 503, "/other" + keySet: 404} {
 		if status, _ := getFrom(h, "a.test", path); status != want {
@@ -131,8 +132,9 @@ func TestNoHalfChange(t *testing.T) {
 		}
 		return docs
 	}
-	slot := web.NewSlot(show("ES256", web.NewDocuments(web.DocumentsConfig{Issuer: issuer})))
-	site := web.NewSite(web.SiteConfig{AnyHost: true}, slot)
+	var current atomic.Pointer[web.Documents]
+	current.Store(show("ES256", web.NewDocuments(web.DocumentsConfig{Issuer: issuer})))
+	site := web.NewSite(web.SiteConfig{AnyHost: true}, web.NewSlot(issuer, current.Load))
 	h := web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	var readers sync.WaitGroup
@@ -154,11 +156,11 @@ func TestNoHalfChange(t *testing.T) {
 	for n := range changes {
 		alg := []string{"ES384", "ES256"}[n%2]
 		if n%3 == 0 {
-			slot.Show(show(alg, web.NewDocuments(web.DocumentsConfig{Issuer: issuer})))
+			current.Store(show(alg, web.NewDocuments(web.DocumentsConfig{Issuer: issuer})))
 			continue
 		}
 		docs := web.NewDocuments(web.DocumentsConfig{Issuer: issuer})
-		slot.Show(show([]string{"ES256", "ES384"}[n%2], docs))
+		current.Store(show([]string{"ES256", "ES384"}[n%2], docs))
 		show(alg, docs)
 	}
 	stop()

@@ -164,7 +164,7 @@ func TestRecalledKeysReplaceNothing(t *testing.T) {
 
 	// Another place that does not answer: the old one is followed on.
 	p.write("config.yaml", entry(url("/nowhere")))
-	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "[!]change: the old configuration goes on") })
+	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "[!]change: keeping the previous configuration") })
 	set("ec-secp384r1-public.pem")
 	shows("the old source is followed", "ES384")
 
@@ -172,7 +172,7 @@ func TestRecalledKeysReplaceNothing(t *testing.T) {
 	p.write("config.yaml", entry("files: {paths: [ec.pem]}"))
 	shows("the file", "ES256")
 	p.write("config.yaml", entry(url("/nowhere")))
-	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "[!]change: the old configuration goes on") })
+	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "[!]change: keeping the previous configuration") })
 	time.Sleep(500 * time.Millisecond)
 	shows("the file goes on", "ES256")
 	p.write("config.yaml", entry(url("/jwks")))

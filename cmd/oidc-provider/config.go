@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func describeIssuer(cfg *config.Issuer) issuerInfo {
 			info.From += ", signs on " + cfg.Managed.SignerSocket
 		}
 	case cfg.APIServer != nil:
-		info.Source, info.From = "apiserver", orElse(cfg.APIServer.Kubeconfig, "the cluster around, or $KUBECONFIG")
+		info.Source, info.From = "apiserver", cmp.Or(cfg.APIServer.Kubeconfig, "the cluster around, or $KUBECONFIG")
 		if cfg.APIServer.Context != "" {
 			info.From += ", context " + cfg.APIServer.Context
 		}

@@ -19,6 +19,7 @@ import (
 
 	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
+	"oidc-provider/internal/fleet"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/mirror"
 	"oidc-provider/internal/store"
@@ -151,7 +152,7 @@ func exportMirror(ctx context.Context, i *config.Issuer, stateDir, out string) e
 	if err != nil {
 		return exported{Issuer: i.Issuer, Error: err.Error()}
 	}
-	c, err := mirrorConfig(i, stateDir)
+	c, err := fleet.MirrorConfig(i, stateDir)
 	if err != nil {
 		return exported{Issuer: i.Issuer, Error: err.Error()}
 	}

@@ -35,7 +35,7 @@ func FuzzVerify(f *testing.F) {
 	if err := docs.Publish(context.Background(), rotation.NewView(ring)); err != nil {
 		f.Fatal(err)
 	}
-	site := web.NewSite(web.SiteConfig{}, web.NewSlot(docs))
+	site := web.NewSite(web.SiteConfig{}, docs.Slot())
 	s.Config = &http.Server{Handler: web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))}
 	s.Start()
 	defer s.Close()

@@ -161,6 +161,9 @@ type held struct {
 	skipped []error // what else there is
 }
 
+// maxKeySet, in bytes, is far above what any relying party reads.
+const maxKeySet = 1 << 20
+
 // readHeld reads what a copy has from a file, or standard input for -.
 func readHeld(cmd *cobra.Command, name string) (*held, error) {
 	data, err := readInput(cmd, name)

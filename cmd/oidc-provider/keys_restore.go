@@ -4,15 +4,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/witness"
 	"oidc-provider/rotation"
 )
 
 func newKeysRestoreCommand() *cobra.Command {
 	var ring ringFlags
-	var witnesses witnessFlags
+	var witnesses witness.Config
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put a backup into an empty store",
@@ -50,14 +52,14 @@ and revoke again what was revoked, before the servers start.`,
 				return err
 			}
 			defer s.Close()
-			seen, err := witnesses.ask(cmd.Context(), r.Issuer, func(witness string, err error) {
-				warn(cmd, "%s could not be asked for newer keys: %v", witness, err)
+			seen, err := witnesses.Ask(cmd.Context(), r.Issuer, func(url string, err error) {
+				warn(cmd, "%s could not be asked for newer keys: %v", url, err)
 			})
 			if err != nil {
 				return err
 			}
-			if err := checkAgainst(r, seen, func(w string) { warn(cmd, "%s", w) }); err != nil {
-				return fmt.Errorf("%s was not restored: %w; --witness none restores it all the same", args[0], err)
+			if err := witness.Check(r, seen, time.Now(), func(w string) { warn(cmd, "%s", w) }); err != nil {
+				return fmt.Errorf("%s was not restored: %w", args[0], err)
 			}
 			if err := s.Create(cmd.Context(), r); err != nil {
 				return err
@@ -74,7 +76,7 @@ and revoke again what was revoked, before the servers start.`,
 		},
 	}
 	ring.add(cmd)
-	witnesses.add(cmd.Flags())
+	addWitnessFlags(cmd.Flags(), &witnesses.URLs, &witnesses.CAFile)
 	return cmd
 }
 

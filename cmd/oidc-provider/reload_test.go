@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,8 +21,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	externaljwt "k8s.io/externaljwt/apis/v1"
-
-	"oidc-provider/internal/config"
 )
 
 // configured starts a server with a configuration file, whose address lines it
@@ -222,7 +219,7 @@ func TestBrokenConfigurationKeepsTheOldOne(t *testing.T) {
 	p.write("config.yaml", good+"readiness: all\nstateDir: elsewhere\n")
 	says("a change of readiness, stateDir needs a restart")
 	p.write("config.yaml", strings.Replace(good, "a.pem", "missing.pem", 1))
-	says("[!]change: the old configuration goes on, since the new one has nothing to show")
+	says("[!]change: keeping the previous configuration, since the new one has nothing to publish")
 	p.write("config.yaml", strings.Replace(good, "files: {paths: [a.pem]}", "managed: {store: empty}", 1))
 	says("holds no ring")
 	p.write("config.yaml", good)
@@ -295,76 +292,4 @@ func TestReloadKeepsTheSignerSocket(t *testing.T) {
 		return err == nil
 	})
 	p.stop()
-}
-
-// TestReloader looks at files by hand: one that is being written is left alone,
-// and one that was broken before a change of another stays what it was.
-func TestReloader(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	issuer := func(name string) string {
-		return fmt.Sprintf("{issuer: 'https://%s.test', files: {paths: [x]}}\n", name)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "d"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	write("d/dir.yaml", issuer("dir"))
-	one := "issuersDir: d\nissuers:\n- " + issuer("one")
-	write("c.yaml", one)
-	cfg, err := config.Load(filepath.Join(dir, "c.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := ""
-	r := newReloader(filepath.Join(dir, "c.yaml"), []byte(one), cfg, slog.New(slog.DiscardHandler))
-	r.apply = func(issuers []config.Issuer) {
-		served = ""
-		for _, i := range issuers {
-			served += strings.TrimPrefix(strings.TrimSuffix(i.Issuer, ".test"), "https://") + " "
-		}
-	}
-	now := time.Now()
-	look := func(what string, changed bool, want string) {
-		t.Helper()
-		now = now.Add(300 * time.Millisecond)
-		if got := r.read(now, false); got != changed {
-			t.Errorf("%s: changed is %v, want %v", what, got, changed)
-		}
-		r.dir.Scan(time.Now(), true)
-		if r.bring(); served != want {
-			t.Errorf("%s: %s is served, want %s", what, served, want)
-		}
-	}
-	r.first()
-	look("nothing has changed", false, "one dir ")
-	write("c.yaml", one+"- "+issuer("two"))
-	look("it may not be whole", false, "one dir ")
-	write("c.yaml", one+"- "+issuer("two")+"- "+issuer("three"))
-	look("it goes on changing", false, "one dir ")
-	look("it may still do", false, "one dir ")
-	look("it has settled", true, "one two three dir ")
-	look("nothing has changed", false, "one two three dir ")
-
-	write("d/dir.yaml", "issuer: ]")
-	look("a file is broken", false, "one two three dir ")
-	write("c.yaml", one)
-	r.read(now, false)
-	now = now.Add(300 * time.Millisecond)
-	look("another changes then", true, "one dir ")
-	if text := *r.problems.Load(); !strings.Contains(text, "dir.yaml") {
-		t.Errorf("problems: %q", text)
-	}
-	if !r.check(true).Advisory {
-		t.Error("a file whose issuers go on keeps the server from being ready")
-	}
-	write("d/new.yaml", "issuer: ]")
-	look("a new file is broken", false, "one dir ")
-	if _, err := r.check(true).Run(); err == nil || r.check(true).Advisory || !r.check(false).Advisory {
-		t.Errorf("what is not served counts if all must be, and only then: %v", err)
-	}
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,27 +20,23 @@ import (
 
 	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
-	"oidc-provider/internal/signer"
+	"oidc-provider/internal/fleet"
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
-	"oidc-provider/web"
 )
 
+// serveOptions are the flags of serve. Without --config they fill the same structs
+// as a configuration file.
 type serveOptions struct {
-	config                      string
-	store                       store.Config
-	policy                      policyFlags
-	witnesses                   witnessFlags
-	rollbackState               string
-	publishOnly                 bool
-	issuer                      string
-	listen, adminListen         string
-	signerSocket                string
-	jwksMaxAge, discoveryMaxAge time.Duration
-	refreshHint                 time.Duration
-	tlsCert, tlsKey             string
-	logFormat, logLevel         string
-	shutdownDelay               time.Duration
+	file      string
+	config    config.Config
+	issuer    config.Issuer
+	managed   config.Managed
+	tls       config.TLS
+	policy    policyFlags
+	logFormat string
+	logLevel  string
 }
 
 func newServeCommand() *cobra.Command {
@@ -50,26 +45,26 @@ func newServeCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Publish the documents, rotate the keys and sign for kube-apiserver",
 		Long: `Publish the documents of an issuer, rotate its keys, and, with --signer-socket,
-sign tokens for kube-apiserver (1.34 or later, as its external JWT signer).
+sign tokens for kube-apiserver 1.34 or later, as its external JWT signer.
 
-With no flag at all it makes keys of its own in the default directory. With
---store named, an empty store is an error: a directory that is not mounted must
-not turn into new keys.
+Without any flag, serve creates keys in ./oidc-provider-keys. If --store is given,
+an empty store is an error: a directory that is not mounted must not turn into new
+keys.
 
-Any number of servers may share one store, each as the signer of its own API
-server: the ring tells all of them which key signs when. A store in etcd or in a
-Secret that cannot be reached is waited for. With --publish-only a server shows
-the documents, and needs neither what opens sealed keys nor write access.
+Any number of servers may share a store, each as the signer of its own API server.
+The ring in the store says which key signs when. If a store in etcd or in a Secret
+is unreachable, serve waits for it. With --publish-only a server only publishes the
+documents: it needs no identity for sealed keys and no write access.
 
-The policy (schedule, algorithm, publish-ahead, max-token-lifetime, clock-skew)
-stands beside the keys. A flag for it that is given changes it there, once, at
-start; one that is not leaves it as it is.
+The policy (schedule, algorithm, publish-ahead, max-token-lifetime, clock-skew) is
+stored with the keys. A flag changes it there once, at the start; without the flag
+it stays the same.
 
-With --config all of this stands in a file instead, for any number of issuers,
-and for issuers whose keys belong to somebody else: a kube-apiserver that signs
-by itself, files, the key set of another issuer. The file is watched; see
+With --config, a file contains all settings instead, for any number of issuers,
+also for those with third-party keys: of a kube-apiserver that signs itself, in
+files, or in the key set of another issuer. serve watches the file; see
 ` + "`oidc-provider config example`" + `.`,
-		Example: `  # On this machine, with keys of its own
+		Example: `  # On this machine, with new keys
   oidc-provider serve
 
   # For a cluster: kube-apiserver has --service-account-signing-endpoint=/run/oidc-provider/signer.sock
@@ -77,208 +72,190 @@ by itself, files, the key set of another issuer. The file is watched; see
   oidc-provider serve --store /var/lib/oidc-provider --issuer https://oidc.example.com \
     --listen :443 --tls-cert tls.crt --tls-key tls.key --signer-socket /run/oidc-provider/signer.sock
 
-  # One of several, on the etcd of the control plane, with sealed keys
-  oidc-provider serve --store etcd://127.0.0.1:2379/oidc-provider --etcd-ca-file /etc/kubernetes/pki/etcd/ca.crt \
-    --etcd-cert-file /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-key-file /etc/kubernetes/pki/apiserver-etcd-client.key \
-    --age-identity /etc/oidc-provider/identity.txt --issuer https://oidc.example.com --signer-socket /run/oidc-provider/signer.sock
+  # One of several servers, on the etcd of the control plane, with sealed keys
+  oidc-provider serve --store etcd://127.0.0.1:2379/oidc-provider \
+    --etcd-ca-file /etc/kubernetes/pki/etcd/ca.crt \
+    --etcd-cert-file /etc/kubernetes/pki/apiserver-etcd-client.crt \
+    --etcd-key-file /etc/kubernetes/pki/apiserver-etcd-client.key \
+    --age-identity /etc/oidc-provider/identity.txt \
+    --issuer https://oidc.example.com --signer-socket /run/oidc-provider/signer.sock
 
   # Many issuers, of any kind
   oidc-provider serve --config /etc/oidc-provider/config.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&o.config, "config", "", "file with all settings, for one issuer or many, instead of the other flags")
-	addStoreFlags(flags, &o.store)
-	o.policy.add(flags)
-	o.witnesses.add(flags)
-	flags.StringVar(&o.rollbackState, "rollback-state", "", "directory of its own in which this server keeps what it has seen of the ring, to tell an old backup by after a restart")
-	flags.BoolVar(&o.publishOnly, "publish-only", false, "show the documents, and neither sign nor rotate")
-	flags.StringVar(&o.issuer, "issuer", defaultIssuer, "the issuer's URL, as it stands in the iss claim")
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address for the documents")
-	flags.StringVar(&o.adminListen, "admin-listen", "127.0.0.1:8081", "address for /livez, /readyz and /metrics")
-	flags.StringVar(&o.signerSocket, "signer-socket", "", "Unix socket to sign for kube-apiserver on: a path, or @name for an abstract one")
-	flags.DurationVar(&o.jwksMaxAge, "jwks-max-age", 5*time.Minute, "how long relying parties may cache the key set")
-	flags.DurationVar(&o.discoveryMaxAge, "discovery-max-age", time.Hour, "how long relying parties may cache the configuration")
-	flags.DurationVar(&o.refreshHint, "refresh-hint", time.Minute, "how often kube-apiserver should fetch the keys")
-	flags.StringVar(&o.tlsCert, "tls-cert", "", "PEM file with the certificate chain for --listen; picked up when it changes")
-	flags.StringVar(&o.tlsKey, "tls-key", "", "PEM file with the certificate's key")
-	flags.StringVar(&o.logFormat, "log-format", "text", "text or json")
-	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 3*time.Second, "how long to go on serving after /readyz has turned, so that load balancers notice")
+	o.add(cmd.Flags())
 	return cmd
 }
 
+func (o *serveOptions) add(flags *pflag.FlagSet) {
+	duration := func(value *config.Duration, name string, standard time.Duration, usage string) {
+		flags.DurationVar((*time.Duration)(value), name, standard, usage)
+	}
+	flags.StringVar(&o.file, "config", "", "`FILE` with all settings, for one issuer or many, instead of the other flags")
+	addStoreFlags(flags, &o.managed.Config)
+	o.policy.add(flags)
+	addWitnessFlags(flags, &o.managed.Witnesses, &o.managed.WitnessCAFile)
+	flags.StringVar(&o.managed.RollbackState, "rollback-state", "",
+		"`DIR` for what this server has seen of the ring, to reject an old backup after a restart")
+	flags.BoolVar(&o.managed.PublishOnly, "publish-only", false, "publish the documents, and neither sign nor rotate")
+	flags.StringVar(&o.issuer.Issuer, "issuer", defaultIssuer, "`URL` of the issuer, as in the iss claim")
+	flags.StringVar(&o.config.Listen, "listen", config.DefaultListen, "`ADDRESS` for the documents")
+	flags.StringVar(&o.config.AdminListen, "admin-listen", config.DefaultAdminListen, "`ADDRESS` for /livez, /readyz and /metrics")
+	flags.StringVar(&o.managed.SignerSocket, "signer-socket", "",
+		"`FILE` of the Unix socket to sign for kube-apiserver on, or @name for an abstract socket")
+	duration(&o.issuer.JWKSMaxAge, "jwks-max-age", config.DefaultJWKSMaxAge, "how long relying parties may cache the key set")
+	duration(&o.issuer.DiscoveryMaxAge, "discovery-max-age", config.DefaultDiscoveryMaxAge,
+		"how long relying parties may cache the discovery document")
+	duration(&o.managed.RefreshHint, "refresh-hint", config.DefaultRefreshHint, "how often kube-apiserver should fetch the keys")
+	flags.StringVar(&o.tls.CertFile, "tls-cert", "", "PEM `FILE` with the certificate chain for --listen; read again when it changes")
+	flags.StringVar(&o.tls.KeyFile, "tls-key", "", "PEM `FILE` with the key of the certificate")
+	flags.StringVar(&o.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
+	flags.StringVar(&o.logLevel, "log-level", "info", "`LEVEL` of the log: debug, info, warn or error")
+	duration(&o.config.ShutdownDelay, "shutdown-delay", config.DefaultShutdownDelay,
+		"how long to keep serving after /readyz fails, so that load balancers notice")
+}
+
 func (o *serveOptions) run(cmd *cobra.Command) error {
-	log, err := newLogger(cmd.ErrOrStderr(), o.logFormat, o.logLevel)
+	settingName := flagName
+	if o.file != "" {
+		settingName = hint.Field
+	}
+	log, err := newLogger(cmd.ErrOrStderr(), o.logFormat, o.logLevel, settingName)
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	cmd.SetContext(ctx)
 
-	s := &server{log: log, metrics: newMetrics()}
-	s.fleet = &fleet{
-		log: log, once: o.config == "",
-		sockets: signer.NewSockets(log, s.metrics),
-		opened:  func(*rotation.Ring, bool) {},
-	}
-	if o.config == "" {
-		err = o.fromFlags(cmd, s)
+	cfg := fleet.Config{SettingName: settingName, Metrics: newMetrics(), Log: log}
+	if o.file == "" {
+		err = o.fromFlags(cmd, &cfg)
 	} else {
-		err = o.fromFile(cmd, s)
+		err = o.fromFile(cmd, &cfg)
 	}
 	if err != nil {
 		return err
 	}
-	// Addresses before keys: a port that is taken should change nothing.
-	defer s.closeListeners()
-	if err := s.bind(ctx); err != nil {
-		return err
-	}
-	if o.config != "" {
-		log.Info("serving", "config", o.config, "listen", s.public.Addr().String(), "admin", s.admin.Addr().String())
+	var f *fleet.Fleet
+	cfg.Opened = func(ring *rotation.Ring, created bool) {
+		log.Info("serving", "issuer", o.issuer.Issuer, "listen", f.PublicAddr().String(), "admin", f.AdminAddr().String(),
+			"signer", o.managed.SignerSocket, "store", o.managed.Store, "ring", ring)
 		if o.logFormat == "text" {
-			welcomeAll(cmd, o.config, s)
+			o.welcome(cmd, f, ring, created)
 		}
 	}
-	return s.run(ctx)
+	// Addresses before keys: an address that is in use should change nothing.
+	if f, err = fleet.New(ctx, cfg); err != nil {
+		return err
+	}
+	if o.file != "" {
+		log.Info("serving", "config", o.file, "listen", f.PublicAddr().String(), "admin", f.AdminAddr().String())
+		if o.logFormat == "text" {
+			o.welcomeAll(cmd, f, cfg.Settings)
+		}
+	}
+	return f.Run(ctx)
 }
 
-// fromFlags prepares s for the one issuer that the flags describe.
-func (o *serveOptions) fromFlags(cmd *cobra.Command, s *server) error {
-	issuer, policy, err := o.check(cmd, s.log)
+// fromFlags completes cfg for the one issuer that the flags describe.
+func (o *serveOptions) fromFlags(cmd *cobra.Command, cfg *fleet.Config) (err error) {
+	if err := o.check(cmd, cfg.Log); err != nil {
+		return err
+	}
+	opened, err := store.Open(o.managed.Config)
 	if err != nil {
 		return err
 	}
-	opened, err := store.Open(o.store)
-	if err != nil {
-		return err
+	opened.Close() // it is opened again when everything else is ready
+	o.managed.Create = !cmd.Flags().Changed("store")
+	o.issuer.Managed = &o.managed
+	o.config.Issuers = []config.Issuer{o.issuer}
+	if o.tls.CertFile != "" {
+		o.config.TLS = &o.tls
 	}
-	opened.Close()                                            // it is opened again when everything else is ready
-	s.fleet.site = web.NewSite(web.SiteConfig{AnyHost: true}) // there is but one issuer
-	m := &config.Managed{
-		Config: o.store, Create: !cmd.Flags().Changed("store"), PublishOnly: o.publishOnly,
-		SignerSocket: o.signerSocket, RefreshHint: config.Duration(o.refreshHint), Policy: policy,
-		Witnesses: o.witnesses.witnesses, WitnessCAFile: o.witnesses.caFile, RollbackState: o.rollbackState,
-	}
-	s.cfg = &config.Config{
-		Listen: o.listen, AdminListen: o.adminListen, ShutdownDelay: config.Duration(o.shutdownDelay),
-		Issuers: []config.Issuer{{
-			Issuer: issuer.String(), Managed: m,
-			JWKSMaxAge: config.Duration(o.jwksMaxAge), DiscoveryMaxAge: config.Duration(o.discoveryMaxAge),
-		}},
-	}
-	if o.tlsCert != "" {
-		s.cfg.TLS = &config.TLS{CertFile: o.tlsCert, KeyFile: o.tlsKey}
-	}
-	s.fleet.opened = func(ring *rotation.Ring, made bool) {
-		s.log.Info("serving", "issuer", issuer.String(), "listen", s.public.Addr().String(), "admin", s.admin.Addr().String(),
-			"signer", o.signerSocket, "store", o.store.Store, "ring", ring)
-		if o.logFormat == "text" {
-			o.welcome(cmd, issuer, s.admin.Addr().String(), ring, made)
-		}
-	}
+	cfg.Settings = &o.config
 	return nil
 }
 
-// besideConfig are the flags that say nothing that stands in a file.
+// besideConfig are the flags for what a configuration file does not contain.
 var besideConfig = []string{"config", "log-format", "log-level", "help"}
 
-// fromFile prepares s for the issuers in the configuration file.
-func (o *serveOptions) fromFile(cmd *cobra.Command, s *server) error {
-	var err error
+// fromFile completes cfg for the issuers in the configuration file.
+func (o *serveOptions) fromFile(cmd *cobra.Command, cfg *fleet.Config) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if !slices.Contains(besideConfig, f.Name) && err == nil {
-			err = fmt.Errorf("--%s and --config exclude each other (hint: set it in %s; `oidc-provider config example` shows where)", f.Name, o.config)
+			err = hint.Errorf(fmt.Sprintf("set it in %s; `oidc-provider config example` shows where", o.file), "--%s and --config exclude each other", f.Name)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	data, err := config.Read(o.config)
+	cfg.File = o.file
+	if cfg.Content, err = config.Read(o.file); err != nil {
+		return err
+	}
+	cfg.Settings, err = config.Parse(o.file, cfg.Content)
+	return err
+}
+
+// check refuses flags that make no sense before anything is touched. It keeps of
+// the policy what was set on purpose.
+func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) error {
+	issuer, err := discovery.ParseIssuer(o.issuer.Issuer)
 	if err != nil {
 		return err
 	}
-	if s.cfg, err = config.Parse(o.config, data); err != nil {
+	if o.managed.Policy, err = o.policy.policy(cmd.Flags()); err != nil {
 		return err
 	}
-	s.fleet.stateDir, s.fleet.site = s.cfg.StateDir, web.NewSite(web.SiteConfig{AnyHost: s.cfg.AnyHost})
-	s.reload = newReloader(o.config, data, s.cfg, s.log)
-	s.reload.apply = s.apply
+	second := config.Duration(time.Second)
+	switch m := &o.managed; {
+	case m.PublishOnly && m.SignerSocket != "":
+		return errors.New("--publish-only and --signer-socket exclude each other")
+	case m.PublishOnly && m.Policy != config.Policy{}:
+		return errors.New("the policy is set by servers that rotate, not with --publish-only")
+	case (o.tls.CertFile == "") != (o.tls.KeyFile == ""):
+		return errors.New("--tls-cert and --tls-key go together")
+	case o.issuer.JWKSMaxAge < second || o.issuer.DiscoveryMaxAge < second || m.RefreshHint < second:
+		return errors.New("--jwks-max-age, --discovery-max-age and --refresh-hint must be at least 1s: they are used in whole seconds")
+	case o.config.ShutdownDelay < 0:
+		return errors.New("--shutdown-delay must not be negative")
+	}
+	o.warn(cmd, issuer, log)
 	return nil
 }
 
-// check refuses flags that make no sense before anything is touched.
-func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) (discovery.Issuer, config.Policy, error) {
-	issuer, err := discovery.ParseIssuer(o.issuer)
-	if err != nil {
-		return issuer, config.Policy{}, err
+// warn logs what is allowed and probably not meant.
+func (o *serveOptions) warn(cmd *cobra.Command, issuer discovery.Issuer, log *slog.Logger) {
+	log = log.With("issuer", issuer.String())
+	if socket := o.managed.SignerSocket; strings.HasPrefix(socket, "@") {
+		log.Warn("an abstract socket has no mode: every process in this network namespace can have tokens signed", "socket", socket)
 	}
-	policy, err := o.policy.policy(cmd.Flags())
-	if err != nil {
-		return issuer, policy, err
-	}
-	switch {
-	case o.publishOnly && o.signerSocket != "":
-		return issuer, policy, errors.New("--publish-only and --signer-socket exclude each other")
-	case o.publishOnly && policy != config.Policy{}:
-		return issuer, policy, errors.New("the policy is set by servers that rotate, not with --publish-only")
-	case (o.tlsCert == "") != (o.tlsKey == ""):
-		return issuer, policy, errors.New("--tls-cert and --tls-key go together")
-	case o.jwksMaxAge < time.Second || o.discoveryMaxAge < time.Second || o.refreshHint < time.Second:
-		return issuer, policy, errors.New("--jwks-max-age, --discovery-max-age and --refresh-hint must be at least 1s: they are whole seconds where they are used")
-	case o.shutdownDelay < 0:
-		return issuer, policy, errors.New("--shutdown-delay must not be negative")
-	}
-	if strings.HasPrefix(o.signerSocket, "@") {
-		log.Warn("an abstract socket has no mode: everybody in this network namespace can have tokens signed", "socket", o.signerSocket)
-	}
-	if u := issuer.URL(); u.Scheme == "http" && !cmd.Flags().Changed("issuer") && cmd.Flags().Changed("listen") {
-		if _, port, err := net.SplitHostPort(o.listen); err == nil && port != u.Port() {
-			log.Warn("the documents are served on another port than the issuer names (hint: set --issuer)", "issuer", o.issuer, "listen", o.listen)
+	changed := cmd.Flags().Changed
+	if u := issuer.URL(); u.Scheme == "http" && !changed("issuer") && changed("listen") {
+		if _, port, err := net.SplitHostPort(o.config.Listen); err == nil && port != u.Port() {
+			log.Warn("the documents are served on another port than that of the issuer", "listen", o.config.Listen,
+				"hint", "set --issuer")
 		}
 	}
-	if cmd.Flags().Changed("issuer") { // the default's port is for this machine only
+	if changed("issuer") { // the default issuer is for this machine only
 		for _, w := range issuer.Warnings() {
 			log.Warn(w)
 		}
 	}
-	return issuer, policy, nil
-}
-
-func newLogger(w interface{ Write([]byte) (int, error) }, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil || strings.ContainsAny(level, "+-") {
-		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
-	}
-	switch opts := (&slog.HandlerOptions{Level: l}); format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	}
-	return nil, fmt.Errorf("--log-format %q: want text or json", format)
-}
-
-// tuneGC makes room for requests: with few issuers the live heap is below a
-// megabyte, and collecting garbage less often costs some more. With many it
-// would cost as much again as all that they need.
-func tuneGC(issuers int) {
-	if os.Getenv("GOGC") != "" {
-		return
-	}
-	percent := 400
-	if issuers > 100 {
-		percent = 50
-	}
-	debug.SetGCPercent(percent)
 }
 
 func newMetrics() *prometheus.Registry {
+	v := buildVersion()
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "oidc_provider_build_info",
+			Help:        "1, with the version of this program.",
+			ConstLabels: prometheus.Labels{"version": v.Version, "commit": v.Commit, "goversion": v.Go},
+		}, func() float64 { return 1 }))
 	return metrics
 }

@@ -10,16 +10,17 @@ import (
 	"github.com/spf13/pflag"
 
 	"oidc-provider/discovery"
+	"oidc-provider/internal/config"
+	"oidc-provider/internal/fleet"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
-// welcome tells a person who has started the server what there is now and what
-// to try next.
-func (o *serveOptions) welcome(cmd *cobra.Command, issuer discovery.Issuer, admin string, r *rotation.Ring, created bool) {
-	keys := o.store.Store
+// welcome prints what the server does and what to try next.
+func (o *serveOptions) welcome(cmd *cobra.Command, f *fleet.Fleet, r *rotation.Ring, created bool) {
+	keys := o.managed.Store
 	if created {
-		keys += "  (made just now)"
+		keys += "  (just created)"
 	}
 	next := "not planned yet: the next key must be published first"
 	now := r.At(time.Now())
@@ -29,17 +30,18 @@ func (o *serveOptions) welcome(cmd *cobra.Command, issuer discovery.Issuer, admi
 	if standby := r.Standby(now); standby != nil && !standby.SignFrom.IsZero() {
 		next = fmt.Sprintf("%s  (in %s)", formatTime(standby.SignFrom), roughly(standby.SignFrom.Sub(now)))
 	}
+	issuer, _ := discovery.ParseIssuer(r.Issuer) // the ring has checked it
 	fmt.Fprintf(cmd.OutOrStdout(), `
 Serving the issuer %s
 
-  Configuration   %s
+  Discovery       %s
   Key set         %s
   Health          http://%s/readyz?verbose
   Keys            %s
   Next rotation   %s
 
-`, issuer, issuer.ConfigurationURL(), issuer.JWKSURI(), admin, keys, next)
-	if o.publishOnly {
+`, issuer, issuer.ConfigurationURL(), issuer.JWKSURI(), f.AdminAddr(), keys, next)
+	if o.managed.PublishOnly {
 		return
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), `Try it, in another terminal:
@@ -51,22 +53,22 @@ Serving the issuer %s
 }
 
 // welcomeAll is welcome for a configuration file.
-func welcomeAll(cmd *cobra.Command, file string, s *server) {
+func (o *serveOptions) welcomeAll(cmd *cobra.Command, f *fleet.Fleet, settings *config.Config) {
 	scheme := "https"
-	if s.cfg.TLS == nil {
+	if settings.TLS == nil {
 		scheme = "http"
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), `
 Serving the issuers of %s
 
   Documents   %s://%s, by the path of each issuer
-  Issuers     http://%s/readyz?verbose
-  What it is  %s config check %s
+  Health      http://%s/readyz?verbose
+  Details     %s config check %s
 
-`, file, scheme, s.public.Addr(), s.admin.Addr(), program(), quote(file))
+`, o.file, scheme, f.PublicAddr(), f.AdminAddr(), program(), quote(o.file))
 }
 
-// storeArguments are the flags that lead another command to the same store.
+// storeArguments returns the flags that lead another command to the same store.
 func storeArguments(flags *pflag.FlagSet) (arguments string) {
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	addStoreFlags(own, new(store.Config))
@@ -87,7 +89,7 @@ func storeArguments(flags *pflag.FlagSet) (arguments string) {
 	return arguments
 }
 
-// quote makes one word of a shell out of value.
+// quote returns value as one word of a shell.
 func quote(value string) string {
 	if !strings.ContainsAny(value, " '\"$\\") {
 		return value
@@ -95,7 +97,7 @@ func quote(value string) string {
 	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }
 
-// roughly is a duration as people say it.
+// roughly returns a duration in words.
 func roughly(d time.Duration) string {
 	if days := int(d.Round(time.Hour) / (24 * time.Hour)); days >= 2 {
 		return fmt.Sprintf("%d days", days)

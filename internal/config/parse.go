@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/agext/levenshtein"
 	"go.yaml.in/yaml/v3"
@@ -61,7 +60,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	c, problems := docs[0].value, docs[0].problems
 	if len(problems.found) == 0 {
 		if problems.lines["shutdownDelay"] == 0 {
-			c.ShutdownDelay = Duration(3 * time.Second)
+			c.ShutdownDelay = Duration(DefaultShutdownDelay)
 		}
 		c.withDefaults()
 		c.resolve(filepath.Dir(name))

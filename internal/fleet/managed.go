@@ -1,0 +1,160 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"oidc-provider/internal/config"
+	"oidc-provider/internal/signer"
+	"oidc-provider/internal/store"
+	"oidc-provider/rotation"
+	"oidc-provider/web"
+)
+
+// managedConfig is what a managed source needs.
+type managedConfig struct {
+	Issuer    *config.Issuer
+	Documents *web.Documents
+	Sockets   *signer.Sockets
+
+	// Predecessor is nil if nothing is published for the issuer yet.
+	Predecessor predecessor
+
+	// FailFast returns errors, other than that the store is unavailable, instead
+	// of retrying: the operator is watching.
+	FailFast bool
+
+	// Opened is called with the ring, and whether its keys were just created. May
+	// be nil.
+	Opened func(ring *rotation.Ring, created bool)
+
+	Log *slog.Logger
+}
+
+// A managed source keeps a ring going, and signs with it.
+type managed struct {
+	managedConfig
+	cfg    *config.Managed
+	issuer string
+
+	// These belong to the goroutine that runs, and are nil until they are open.
+	handle *store.Handle
+	socket *signer.Socket
+
+	rotator atomic.Pointer[rotation.Rotator] // nil until the ring was read
+	waiting atomic.Pointer[error]            // why it was not; nil if it was
+}
+
+func newManaged(c managedConfig) *managed {
+	return &managed{managedConfig: c, cfg: c.Issuer.Managed, issuer: c.Issuer.Issuer}
+}
+
+// Times between two attempts to open a ring: retryOpen while its store is
+// unavailable, and up to maxRetryOpen while something else is wrong with it.
+const (
+	retryOpen    = 500 * time.Millisecond
+	maxRetryOpen = 15 * time.Second
+)
+
+// run implements [source]. The socket comes before the ring: if it is in use, no
+// key should change.
+func (m *managed) run(ctx context.Context, published func() bool) error {
+	defer m.close()
+	wait := retryOpen
+	for {
+		err := m.work(ctx, published)
+		switch {
+		case ctx.Err() != nil:
+			return nil // the error may only say that it was interrupted
+		case errors.Is(err, rotation.ErrUnavailable):
+			wait = retryOpen
+		case m.FailFast:
+			return err
+		default:
+			wait = min(2*wait, maxRetryOpen)
+		}
+		if previous := m.waiting.Swap(&err); previous == nil || (*previous).Error() != err.Error() {
+			if errors.Is(err, rotation.ErrUnavailable) {
+				m.Log.Error("waiting for the store", "err", err)
+			} else {
+				m.Log.Error("the ring cannot be used; trying again", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// work opens the socket and the ring, and keeps the ring going until ctx is done
+// or the socket breaks.
+func (m *managed) work(ctx context.Context, published func() bool) error {
+	if m.socket == nil && m.cfg.SignerSocket != "" {
+		var err error
+		if m.socket, err = m.Sockets.Acquire(ctx, m.cfg.SignerSocket, m.issuer); err != nil {
+			return err
+		}
+	}
+	rotator, err := m.openRing(ctx)
+	if err != nil {
+		if m.handle != nil && !errors.Is(err, rotation.ErrUnavailable) {
+			m.handle.Close() // the files that it was opened with may be repaired
+			m.handle = nil
+		}
+		return err
+	}
+	m.rotator.Store(rotator)
+	m.waiting.Store(nil)
+	if !published() { // the next key must be published before it signs
+		<-ctx.Done() // another revision has replaced this one
+		return nil
+	}
+	if m.socket == nil {
+		rotator.Run(ctx)
+		return nil
+	}
+	m.socket.Use(ctx, rotator, time.Duration(m.cfg.RefreshHint))
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(m.socket.Context(), stop)()
+	rotator.Run(ctx)
+	if broken := context.Cause(m.socket.Context()); broken != nil {
+		m.Sockets.Release(m.socket)
+		m.socket = nil
+		return broken
+	}
+	return nil
+}
+
+func (m *managed) close() {
+	m.Sockets.Release(m.socket)
+	if m.handle != nil {
+		m.handle.Close()
+	}
+}
+
+// legacy implements [source].
+func (m *managed) legacy() legacy {
+	rotator := m.rotator.Load()
+	if rotator == nil {
+		return legacy{}
+	}
+	seen := rotator.View().Ring().Seen()
+	seen.By = "this process"
+	return legacy{ring: &seen, store: m.cfg.Store}
+}
+
+// settled implements [source].
+func (m *managed) settled() bool { return m.rotator.Load() != nil || m.waiting.Load() != nil }
+
+// collect implements [source].
+func (m *managed) collect(to sample, now time.Time) {
+	if rotator := m.rotator.Load(); rotator != nil {
+		collectRotator(to, rotator, now)
+	}
+}
