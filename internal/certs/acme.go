@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/httpclient"
 )
 
 const (
@@ -65,9 +66,9 @@ func NewACME(cfg ACMEConfig) (*ACME, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("certificates by ACME: %w", err)
 	}
-	roots, err := cfg.roots()
+	roots, err := httpclient.CAPool(cfg.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("certificates by ACME: %w", err)
+		return nil, hint.Errorf("set {tls.acme.caFile} to a PEM file, or leave it out", "certificates by ACME: %w", err)
 	}
 	if err := makePrivate(cfg.Storage); err != nil {
 		return nil, fmt.Errorf("certificates by ACME: storage: %w", err)

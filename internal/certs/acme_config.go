@@ -1,9 +1,6 @@
 package certs
 
 import (
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/mail"
 	"net/url"
@@ -126,21 +123,6 @@ func (cfg *ACMEConfig) ports() string {
 		ports = append(ports, "80")
 	}
 	return strings.Join(ports, " or ")
-}
-
-func (cfg *ACMEConfig) roots() (*x509.CertPool, error) {
-	if cfg.CAFile == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(cfg.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("CA of the directory: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(data) {
-		return nil, errors.New("CA of the directory: no certificate in " + cfg.CAFile)
-	}
-	return roots, nil
 }
 
 // makePrivate creates the directory, and rejects one that other users can open.

@@ -64,7 +64,7 @@ func TestACMEConfig(t *testing.T) {
 			"(hint: set {tls.acme.httpListen})"},
 		{"hurry", func(c *certs.ACMEConfig) { c.CheckInterval = time.Millisecond }, "(hint: set {tls.acme.checkInterval} to 1s"},
 		{"no CA file", func(c *certs.ACMEConfig) { c.CAFile = "/nowhere/ca.pem" }, "/nowhere/ca.pem"},
-		{"no PEM", func(c *certs.ACMEConfig) { c.CAFile = noCA }, "no certificate in " + noCA},
+		{"no PEM", func(c *certs.ACMEConfig) { c.CAFile = noCA }, noCA + ": no certificate in PEM form (hint: set {tls.acme.caFile}"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := certs.ACMEConfig{Storage: filepath.Join(t.TempDir(), "acme"), TLSPort: 443}

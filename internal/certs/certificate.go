@@ -8,13 +8,14 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"oidc-provider/internal/filewatch"
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 )
 
 // A Certificate is a TLS certificate and its key from two PEM files.
@@ -24,14 +25,18 @@ type Certificate struct {
 	current           atomic.Pointer[tls.Certificate]
 	failure           atomic.Pointer[error] // why the files are invalid, nil if they are valid
 
-	// The contents of the files of current. Only the goroutine of Watch uses them.
+	// Only the goroutine of Watch uses these. The contents are those of current.
+	files           filewatch.Set
 	certPEM, keyPEM []byte
 }
+
+// maxFile is far more than a certificate chain and a key need.
+const maxFile = 1 << 20
 
 // Load reads both files.
 func Load(certFile, keyFile string) (*Certificate, error) {
 	c := &Certificate{certFile: certFile, keyFile: keyFile}
-	if _, err := c.reload(); err != nil {
+	if _, err := c.reload(time.Now()); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -48,7 +53,7 @@ func (c *Certificate) Watch(ctx context.Context, log *slog.Logger) {
 			return
 		case <-tick.C:
 		}
-		changed, err := c.reload()
+		changed, err := c.reload(time.Now())
 		if err == nil && time.Now().After(c.NotAfter()) {
 			err = c.expired(c.NotAfter())
 		}
@@ -71,12 +76,22 @@ func (c *Certificate) knows(err error) bool {
 	return failure != nil && (*failure).Error() == err.Error()
 }
 
-func (c *Certificate) reload() (changed bool, err error) {
-	certPEM, err := os.ReadFile(c.certFile)
+// reload reads the files if they have changed. If they are invalid it returns the
+// reason with each call until they are valid.
+func (c *Certificate) reload(now time.Time) (changed bool, err error) {
+	if !c.files.Due([]string{c.certFile, c.keyFile}, now, 0) {
+		return false, nil
+	}
+	defer func() {
+		if err != nil {
+			c.files.Forget()
+		}
+	}()
+	certPEM, _, err := input.ReadFile(c.certFile, maxFile)
 	if err != nil {
 		return false, hint.Wrap(fmt.Errorf("TLS certificate: %w", err), "set {tls.certFile}")
 	}
-	keyPEM, err := os.ReadFile(c.keyFile)
+	keyPEM, _, err := input.ReadFile(c.keyFile, maxFile)
 	if err != nil {
 		return false, hint.Wrap(fmt.Errorf("TLS key: %w", err), "set {tls.keyFile}")
 	}
@@ -89,7 +104,7 @@ func (c *Certificate) reload() (changed bool, err error) {
 		return false, hint.Wrap(fmt.Errorf("TLS certificate %s with key %s: %w", c.certFile, c.keyFile, err),
 			"{tls.certFile} and {tls.keyFile} name PEM files that belong together")
 	}
-	if now := time.Now(); known != nil && now.After(pair.Leaf.NotAfter) && now.Before(known.Leaf.NotAfter) {
+	if known != nil && now.After(pair.Leaf.NotAfter) && now.Before(known.Leaf.NotAfter) {
 		return false, c.expired(pair.Leaf.NotAfter)
 	}
 	c.certPEM, c.keyPEM = certPEM, keyPEM
