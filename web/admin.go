@@ -11,25 +11,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// A Check is one thing that readiness depends on.
+// A Check is one condition of readiness.
 type Check struct {
 	Name string
-	// Run returns what there is to say about it, and an error if it is not
-	// well.
+	// Run returns details, or an error that says why the check fails.
 	Run func() (detail string, err error)
-	// Advisory checks are shown and do not make the process unready.
+	// Advisory checks are listed, and do not make the process unready.
 	Advisory bool
 }
 
-// Admin answers the requests of those who run the server:
+// Admin answers the requests of the operator and of probes:
 //
-//	/livez    200 as long as the process answers at all
-//	/readyz   200 if every check passes, else 503; ?verbose names them, and
-//	          ?issuer=URL asks for one issuer alone
+//	/livez    200 whenever the process can answer
+//	/readyz   200 if every check passes, else 503; ?verbose lists the checks,
+//	          and ?issuer=URL selects one issuer
 //	/metrics  for Prometheus
 //
-// checks are asked for with each request, for one issuer or, if that is "", for
-// all.
+// Each request to /readyz calls checks, with the URL of an issuer or, for all
+// issuers, with "".
 func Admin(checks func(issuer string) []Check, metrics prometheus.Gatherer, log *slog.Logger) http.Handler {
 	e := newEcho(log)
 	get := func(path string, h echo.HandlerFunc) { e.Match([]string{http.MethodGet, http.MethodHead}, path, h) }
@@ -44,7 +43,7 @@ func Admin(checks func(issuer string) []Check, metrics prometheus.Gatherer, log 
 			return c.String(status, report)
 		}
 		if !ready {
-			return c.String(status, "not ready: /readyz?verbose tells why\n")
+			return c.String(status, "not ready: see /readyz?verbose\n")
 		}
 		return c.String(status, "ok\n")
 	})
@@ -52,19 +51,19 @@ func Admin(checks func(issuer string) []Check, metrics prometheus.Gatherer, log 
 	return e
 }
 
-// runChecks reports in the form that kube-apiserver uses.
+// runChecks reports one line per check, in the form that kube-apiserver uses.
 func runChecks(checks []Check) (ready bool, report string) {
 	var lines strings.Builder
 	ready = true
 	for _, check := range checks {
 		switch detail, err := check.Run(); {
 		case err == nil:
-			fmt.Fprintf(&lines, "[+]%s ok: %s\n", check.Name, detail)
+			fmt.Fprintf(&lines, "[+]%s ok: %s\n", check.Name, oneLine(detail))
 		case check.Advisory:
-			fmt.Fprintf(&lines, "[!]%s: %v\n", check.Name, err)
+			fmt.Fprintf(&lines, "[!]%s: %s\n", check.Name, oneLine(err.Error()))
 		default:
 			ready = false
-			fmt.Fprintf(&lines, "[-]%s failed: %v\n", check.Name, err)
+			fmt.Fprintf(&lines, "[-]%s failed: %s\n", check.Name, oneLine(err.Error()))
 		}
 	}
 	verdict := "ready"
@@ -72,4 +71,11 @@ func runChecks(checks []Check) (ready bool, report string) {
 		verdict = "not ready"
 	}
 	return ready, lines.String() + verdict + "\n"
+}
+
+// oneLine joins the lines of text, which joined errors have, so that no text can
+// pass for the line of a check.
+func oneLine(text string) string {
+	isBreak := func(r rune) bool { return strings.ContainsRune("\n\v\f\r\u0085\u2028\u2029", r) }
+	return strings.Join(strings.FieldsFunc(text, isBreak), "; ")
 }

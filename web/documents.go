@@ -18,32 +18,32 @@ import (
 	"oidc-provider/rotation"
 )
 
-// Documents are what an issuer shows to the world: the provider metadata, the
-// key set and a page for people. It is a [rotation.Publisher].
+// Documents holds what an issuer publishes: the discovery document, the key set
+// and a page for people. It implements [rotation.Publisher].
 type Documents struct {
 	current atomic.Pointer[rendered] // nil until something is published
 
-	mu    sync.Mutex // held by whoever renders
+	mu    sync.Mutex // held while rendering
 	cfg   DocumentsConfig
 	keys  []jwks.PublicKey // those in current
 	limit time.Duration
 }
 
-// rendered is the documents of one moment.
+// rendered has all documents of one key set.
 type rendered [kinds]*document
 
-// A kind is which document of an issuer.
+// A kind is one of the documents of an issuer.
 type kind int
 
 const (
-	configuration kind = iota
+	discoveryDocument kind = iota
 	keySet
 	page
 	kinds
 )
 
-// names are what the metrics call them.
-var names = [kinds]string{configuration: "configuration", keySet: "jwks", page: "page"}
+// names has the values of the label document.
+var names = [kinds]string{discoveryDocument: "discovery", keySet: "jwks", page: "page"}
 
 // Defaults of [DocumentsConfig].
 const (
@@ -51,20 +51,19 @@ const (
 	DefaultDiscoveryMaxAge = time.Hour
 )
 
-// DocumentsConfig says whose documents these are, and how long they may be
-// cached.
+// DocumentsConfig names the issuer, and says how long its documents may be cached.
 type DocumentsConfig struct {
-	// Issuer must be set.
+	// Issuer is required.
 	Issuer discovery.Issuer
 
-	// JWKSMaxAge and DiscoveryMaxAge become max-age, in whole seconds, of the
-	// key set and of the metadata. Defaults 5m and 1h. A longer one lets
-	// fewer requests through and new keys become known later; never is it
-	// longer than [rotation.Policy.MaxAgeLimit].
+	// JWKSMaxAge and DiscoveryMaxAge are max-age, in whole seconds, of the key
+	// set and of the discovery document. Defaults 5m and 1h. With a longer one
+	// there are fewer requests, and relying parties learn about new keys later.
+	// The limit is [rotation.Policy.MaxAgeLimit].
 	JWKSMaxAge, DiscoveryMaxAge time.Duration
 }
 
-// NewDocuments has nothing to show until something is published.
+// NewDocuments returns documents that are empty until the first Publish or Show.
 func NewDocuments(cfg DocumentsConfig) *Documents {
 	if cfg.JWKSMaxAge == 0 {
 		cfg.JWKSMaxAge = DefaultJWKSMaxAge
@@ -78,13 +77,13 @@ func NewDocuments(cfg DocumentsConfig) *Documents {
 // Slot returns a slot that always serves d.
 func (d *Documents) Slot() *Slot { return NewSlot(d.cfg.Issuer, func() *Documents { return d }) }
 
-// Publish renders the documents of v and shows them from now on, all at once.
+// Publish renders the documents of v, and then replaces all of them at once.
 func (d *Documents) Publish(_ context.Context, v *rotation.View) error {
 	return d.show(v.KeySet(), v.Ring().Policy.MaxAgeLimit())
 }
 
-// Show is Publish for keys that are not planned here: nobody knows how long
-// they are published before they sign.
+// Show does what Publish does for keys that another program rotates. They do not
+// limit max-age: how long they are published before they sign is unknown.
 func (d *Documents) Show(keys []jwks.PublicKey) error { return d.show(keys, math.MaxInt64) }
 
 func (d *Documents) show(keys []jwks.PublicKey, limit time.Duration) error {
@@ -93,8 +92,7 @@ func (d *Documents) show(keys []jwks.PublicKey, limit time.Duration) error {
 	return d.render(keys, limit)
 }
 
-// SetMaxAge changes how long the documents may be cached, from now on: see
-// [DocumentsConfig].
+// SetMaxAge changes how long the documents may be cached: see [DocumentsConfig].
 func (d *Documents) SetMaxAge(jwks, discovery time.Duration) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -105,7 +103,7 @@ func (d *Documents) SetMaxAge(jwks, discovery time.Duration) error {
 	return d.render(d.keys, d.limit)
 }
 
-// KeyIDs are the kids in the key set that is shown.
+// KeyIDs returns the kids in the published key set.
 func (d *Documents) KeyIDs() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -134,36 +132,36 @@ func (d *Documents) render(keys []jwks.PublicKey, limit time.Duration) error {
 		return err
 	}
 	d.current.Store(&rendered{
-		configuration: newDocument("application/json", min(d.cfg.DiscoveryMaxAge, limit), metadata),
-		keySet:        newDocument(jwks.ContentType, min(d.cfg.JWKSMaxAge, limit), set),
-		page:          newDocument("text/html; charset=utf-8", time.Minute, html),
+		discoveryDocument: newDocument("application/json", min(d.cfg.DiscoveryMaxAge, limit), metadata),
+		keySet:            newDocument(jwks.ContentType, min(d.cfg.JWKSMaxAge, limit), set),
+		page:              newDocument("text/html; charset=utf-8", time.Minute, html),
 	})
 	d.keys, d.limit = keys, limit
 	return nil
 }
 
-// Issuer is whose documents these are.
+// Issuer returns the issuer that publishes d.
 func (d *Documents) Issuer() discovery.Issuer { return d.cfg.Issuer }
 
-// Published reports whether there is something to show.
+// Published reports whether Publish or Show has succeeded.
 func (d *Documents) Published() bool { return d.current.Load() != nil }
 
-// Files are the two documents as files for a web server or a bucket, by their
-// path below the root of the issuer's host. It is nil until something is
-// published.
+// Files returns the discovery document and the key set as files for a web server
+// or a bucket, by their path below the root of the issuer's host. It returns nil
+// before the first Publish or Show.
 func (d *Documents) Files() map[string][]byte {
 	current := d.current.Load()
 	if current == nil {
 		return nil
 	}
 	return map[string][]byte{
-		d.cfg.Issuer.ConfigurationPaths()[0]: current[configuration].body,
+		d.cfg.Issuer.ConfigurationPaths()[0]: current[discoveryDocument].body,
 		d.cfg.Issuer.JWKSPaths()[0]:          current[keySet].body,
 	}
 }
 
-// A document is a response that is ready to be sent. The header values are
-// slices so that they go into the header map as they are.
+// A document is a response that is ready to be sent. The header values are slices,
+// the form that the header map needs.
 type document struct {
 	body          []byte
 	etag          string

@@ -6,8 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counts are the requests answered, with a counter made ahead for each
-// combination that there is.
+// counts has the counters of answered requests. They are all created in advance.
 type counts struct {
 	known                 [kinds]map[int]prometheus.Counter // by status
 	notFound, unavailable prometheus.Counter
@@ -16,7 +15,7 @@ type counts struct {
 func newCounts(metrics prometheus.Registerer) *counts {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "oidc_provider_http_requests_total",
-		Help: "Requests of relying parties, by document and status code.",
+		Help: "Requests of relying parties, by document (discovery, jwks, page or none) and status code.",
 	}, []string{"document", "code"})
 	metrics.MustRegister(vec)
 	c := &counts{notFound: vec.WithLabelValues("none", "404"), unavailable: vec.WithLabelValues("none", "503")}

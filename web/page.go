@@ -16,11 +16,11 @@ var pageSource string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageSource))
 
-// renderPage makes the page that people see who open the issuer's URL.
+// renderPage returns the page that people see when they open the issuer's URL.
 func renderPage(issuer discovery.Issuer, keys []jwks.PublicKey) ([]byte, error) {
 	var page bytes.Buffer
 	err := pageTemplate.Execute(&page, map[string]any{
-		"Issuer": issuer.String(), "Configuration": issuer.ConfigurationURL(), "JWKS": issuer.JWKSURI(), "Keys": keys,
+		"Issuer": issuer.String(), "Discovery": issuer.ConfigurationURL(), "JWKS": issuer.JWKSURI(), "Keys": keys,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("rendering the page: %w", err)

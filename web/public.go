@@ -10,15 +10,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Public answers the requests of relying parties: GET, HEAD and OPTIONS for
-// the documents, 405 for other methods, 404 for other paths, and 503 for those
-// of an issuer that has published nothing yet. It never redirects, and the Host
-// header tells issuers apart but never stands in a document.
+// Public answers the requests of relying parties: GET, HEAD and OPTIONS for the
+// documents, 405 for other methods, 404 for other paths, and 503 for the paths of
+// an issuer that has published nothing yet. It never redirects. The Host header
+// selects an issuer, and never becomes part of a document.
 func Public(site *Site, metrics prometheus.Registerer, log *slog.Logger) http.Handler {
 	p := &public{site: site, counts: newCounts(metrics)}
 	e := newEcho(log)
-	// One handler for every method and path: which of them mean something
-	// depends on the issuers, and these change while the server runs.
+	// One handler for every method and path: which of them are valid depends on
+	// the issuers, which change while the server runs.
 	e.RouteNotFound("/*", p.serve)
 	return e
 }
@@ -40,7 +40,7 @@ type public struct {
 	counts *counts
 }
 
-// Values that stand in every response.
+// Header values of every response.
 var (
 	anyOrigin      = []string{"*"}
 	allowedMethods = []string{"GET, HEAD, OPTIONS"}

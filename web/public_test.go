@@ -246,11 +246,11 @@ func TestRequestsAreCounted(t *testing.T) {
 	do(t, h, http.MethodPost, configuration)
 	do(t, h, http.MethodGet, "/nowhere")
 	want := `
-# HELP oidc_provider_http_requests_total Requests of relying parties, by document and status code.
+# HELP oidc_provider_http_requests_total Requests of relying parties, by document (discovery, jwks, page or none) and status code.
 # TYPE oidc_provider_http_requests_total counter
 `
-	counted := map[string]int{"configuration 405": 1, "jwks 200": 1, "jwks 304": 1, "none 404": 1}
-	for _, document := range []string{"configuration", "jwks", "none", "page"} {
+	counted := map[string]int{"discovery 405": 1, "jwks 200": 1, "jwks 304": 1, "none 404": 1}
+	for _, document := range []string{"discovery", "jwks", "none", "page"} {
 		for _, code := range []string{"200", "204", "304", "404", "405", "503"} {
 			if (document == "none") == (code == "404" || code == "503") {
 				want += fmt.Sprintf("oidc_provider_http_requests_total{code=%q,document=%q} %d\n", code, document, counted[document+" "+code])

@@ -9,7 +9,7 @@ import (
 
 var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")
 
-// The README shows code that the tests run, to the letter.
+// The README shows exactly the code that the tests run.
 func TestREADMEShowsTheExample(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {

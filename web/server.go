@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Limits of a connection. Documents are small and requests smaller: whoever
-// needs longer is not a relying party.
+// Limits of a connection. Documents are small and requests are smaller: a client
+// that needs longer is not a relying party.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
@@ -19,14 +19,14 @@ const (
 	idleTimeout       = 90 * time.Second
 	maxHeaderBytes    = 8 << 10
 
-	// drainTimeout is how long requests may go on after the end was
-	// announced.
+	// drainTimeout is how long running requests may take after the shutdown
+	// starts.
 	drainTimeout = 10 * time.Second
 )
 
-// Serve answers requests on l with h until ctx is done, then lets the requests
-// under way finish and closes l. With secure it speaks TLS, and HTTP/2 to those
-// who can.
+// Serve answers requests on l with h until ctx is done, then finishes the running
+// requests and closes l. With secure it uses TLS, and HTTP/2 with clients that
+// support it.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, secure *tls.Config, log *slog.Logger) error {
 	s := &http.Server{
 		Handler:           h,
@@ -35,7 +35,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, secure *tls.Conf
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		// What strangers do to their connections is of no interest.
+		// Errors of single connections, which any client can cause.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)
@@ -55,7 +55,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, secure *tls.Conf
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.Shutdown(drain); err != nil {
-		log.Warn("closing connections whose requests do not end", "listen", l.Addr().String(), "err", err)
+		log.Warn("closing connections whose requests have not finished", "listen", l.Addr().String(), "err", err)
 		s.Close()
 	}
 	return nil

@@ -8,9 +8,9 @@ import (
 	"oidc-provider/discovery"
 )
 
-// A Site is the issuers that are served at one address, found by the host and
-// the path of a request. Ports do not count: the one that a relying party used
-// may be that of a proxy.
+// A Site holds the issuers that are served at one address, and finds them by the
+// host and the path of a request. It ignores the port: a relying party may have
+// used the port of a proxy.
 type Site struct {
 	cfg    SiteConfig
 	routes atomic.Pointer[routes]
@@ -18,35 +18,35 @@ type Site struct {
 
 // SiteConfig says how a [Site] finds an issuer.
 type SiteConfig struct {
-	// AnyHost finds issuers by their path alone if no issuer has the host that
-	// was asked for, for a proxy that does not pass the host on. By default that
-	// applies to requests to localhost or to an IP address only: a client that
-	// requests an issuer that is not served here, or not any more, must not get
-	// the keys of another one.
+	// AnyHost finds issuers by their path alone if no issuer has the host of the
+	// request, as behind a proxy that does not forward the host. By default only
+	// requests to localhost or to an IP address are answered like that: a client
+	// that requests an issuer that is not served here, or not any more, must not
+	// get the keys of another one.
 	AnyHost bool
 }
 
-// A Slot is the place of one issuer in a [Site].
+// A Slot is one issuer in a [Site].
 type Slot struct {
 	issuer    discovery.Issuer
 	documents func() *Documents
 }
 
-// NewSlot returns the slot of an issuer. Every request asks documents for what is
-// served, which must be cheap and must never be nil.
+// NewSlot returns the slot of an issuer. Every request calls documents, which must
+// be cheap, safe for concurrent use, and never return nil.
 func NewSlot(issuer discovery.Issuer, documents func() *Documents) *Slot {
 	return &Slot{issuer, documents}
 }
 
-// Documents returns what is served.
+// Documents returns what the slot serves now.
 func (s *Slot) Documents() *Documents { return s.documents() }
 
-// routes are immutable. Request paths are spelt out, so that nothing of a
-// request has to be taken apart.
+// routes is immutable. It has every request path in full, so that requests need
+// no parsing.
 type routes struct {
 	hosts map[string]map[string]route
-	// paths are for hosts that no issuer has. A path that several hosts have is
-	// not in it.
+	// paths is for hosts that no issuer has. It lacks paths that several hosts
+	// have.
 	paths map[string]route
 }
 
@@ -62,8 +62,8 @@ func NewSite(cfg SiteConfig, slots ...*Slot) *Site {
 	return s
 }
 
-// Set replaces the issuers that are served, all at once. No two may have the
-// same host and path.
+// Set replaces all issuers at once. No two of them may have the same host and
+// path.
 func (s *Site) Set(slots []*Slot) {
 	r := &routes{hosts: make(map[string]map[string]route)}
 	for _, slot := range slots {
@@ -72,20 +72,20 @@ func (s *Site) Set(slots []*Slot) {
 		if r.hosts[host] == nil {
 			r.hosts[host] = make(map[string]route)
 		}
-		place := func(kind kind, paths []string) {
+		add := func(kind kind, paths []string) {
 			for _, path := range paths {
 				r.hosts[host][path] = route{slot, kind}
 			}
 		}
-		place(page, pagePaths(issuer))
-		place(configuration, issuer.ConfigurationPaths())
-		place(keySet, issuer.JWKSPaths())
+		add(page, pagePaths(issuer))
+		add(discoveryDocument, issuer.ConfigurationPaths())
+		add(keySet, issuer.JWKSPaths())
 	}
 	r.paths = unambiguous(r.hosts)
 	s.routes.Store(r)
 }
 
-// unambiguous are the paths that one host alone has.
+// unambiguous returns the paths that only one host has.
 func unambiguous(hosts map[string]map[string]route) map[string]route {
 	if len(hosts) == 1 {
 		for _, paths := range hosts {
@@ -109,8 +109,7 @@ func unambiguous(hosts map[string]map[string]route) map[string]route {
 	return all
 }
 
-// find returns the documents that this request is for, or nil, and which of
-// them.
+// find returns the documents that a request is for, or nil, and which of them.
 func (s *Site) find(host, path string) (*Documents, kind) {
 	r := s.routes.Load()
 	host = discovery.Hostname(host)
@@ -125,8 +124,8 @@ func (s *Site) find(host, path string) (*Documents, kind) {
 	return found.slot.Documents(), found.kind
 }
 
-// isName reports whether host can be that of an issuer in the world, rather
-// than the address of this process.
+// isName reports whether host can be the host of a public issuer, rather than the
+// address of this process.
 func isName(host string) bool {
 	if host == "" || host == "localhost" {
 		return false
