@@ -37,7 +37,7 @@ func Example_relyingParty() {
 	// Output: system:serviceaccount:default:demo
 }
 
-// serveIssuer stands for a cluster: it serves an issuer's documents and issues
+// serveIssuer replaces a cluster: it serves an issuer's documents and issues
 // a token.
 func serveIssuer() (issuer, token string) {
 	s := httptest.NewUnstartedServer(nil)

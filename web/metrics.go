@@ -15,7 +15,7 @@ type counts struct {
 func newCounts(metrics prometheus.Registerer) *counts {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "oidc_provider_http_requests_total",
-		Help: "Requests of relying parties, by document (discovery, jwks, page or none) and status code.",
+		Help: "Requests of relying parties, by document and status code.",
 	}, []string{"document", "code"})
 	metrics.MustRegister(vec)
 	c := &counts{notFound: vec.WithLabelValues("none", "404"), unavailable: vec.WithLabelValues("none", "503")}

@@ -40,10 +40,11 @@ type public struct {
 	counts *counts
 }
 
-// Header values of every response.
+// Header values that no response changes.
 var (
 	anyOrigin      = []string{"*"}
 	allowedMethods = []string{"GET, HEAD, OPTIONS"}
+	noStore        = []string{"no-store"}
 	preflightAge   = []string{"86400"}
 	pagePolicy     = []string{"default-src 'none'; style-src 'unsafe-inline'"}
 )
@@ -53,13 +54,13 @@ func (p *public) serve(c echo.Context) error {
 	docs, kind := p.site.find(req.Host, req.URL.Path)
 	if docs == nil {
 		p.counts.notFound.Inc()
-		return echo.ErrNotFound
+		return refuse(res, echo.ErrNotFound)
 	}
 	current := docs.current.Load()
 	if current == nil {
 		p.counts.unavailable.Inc()
 		res.Header().Set("Retry-After", "1")
-		return echo.ErrServiceUnavailable
+		return refuse(res, echo.ErrServiceUnavailable)
 	}
 	doc := current[kind]
 	header := res.Header()
@@ -87,7 +88,7 @@ func (p *public) serve(c echo.Context) error {
 	default:
 		p.counts.add(kind, http.StatusMethodNotAllowed)
 		header["Allow"] = allowedMethods
-		return echo.ErrMethodNotAllowed
+		return refuse(res, echo.ErrMethodNotAllowed)
 	}
 	p.counts.add(kind, status)
 	res.WriteHeader(status)
@@ -95,6 +96,13 @@ func (p *public) serve(c echo.Context) error {
 		return nil
 	}
 	_, err := res.Write(doc.body)
+	return err
+}
+
+// refuse keeps caches from storing an error: a 404 without Cache-Control may be
+// stored, and could outlive the moment when an issuer is added.
+func refuse(res *echo.Response, err error) error {
+	res.Header()["Cache-Control"] = noStore
 	return err
 }
 

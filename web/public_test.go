@@ -129,19 +129,21 @@ func TestContract(t *testing.T) {
 		}
 		for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "FOO"} {
 			resp := do(t, h, method, path)
-			if resp.StatusCode != 405 || resp.Header.Get("Allow") != "GET, HEAD, OPTIONS" {
-				t.Errorf("%s %s: %s, Allow %q", method, path, resp.Status, resp.Header.Get("Allow"))
+			if resp.StatusCode != 405 || resp.Header.Get("Allow") != "GET, HEAD, OPTIONS" || !notStored(resp) {
+				t.Errorf("%s %s: %s, %v", method, path, resp.Status, resp.Header)
 			}
 		}
 	}
 	for _, path := range []string{"/x", "/openid/v1/jwks/", "/openid/v1", configuration + "/", "/..", "/%2e%2e/", configuration + "/x"} {
 		for _, method := range []string{"GET", "POST", "OPTIONS", "FOO"} {
-			if resp := do(t, h, method, path); resp.StatusCode != 404 {
-				t.Errorf("%s %s: %s", method, path, resp.Status)
+			if resp := do(t, h, method, path); resp.StatusCode != 404 || !notStored(resp) {
+				t.Errorf("%s %s: %s, %v", method, path, resp.Status, resp.Header)
 			}
 		}
 	}
 }
+
+func notStored(resp *http.Response) bool { return resp.Header.Get("Cache-Control") == "no-store" }
 
 func TestPathsAreAnsweredAsTheyCome(t *testing.T) {
 	for issuer, paths := range map[string]map[string]string{
@@ -233,9 +235,10 @@ func TestNothingPublishedYet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := web.Public(newSite(web.NewDocuments(web.DocumentsConfig{Issuer: issuer})), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	if resp := do(t, h, http.MethodGet, keySet); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("got %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
+	site := newSite(web.NewDocuments(web.DocumentsConfig{Issuer: issuer}))
+	h := web.Public(site, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if resp := do(t, h, http.MethodGet, keySet); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !notStored(resp) {
+		t.Errorf("got %s, %v", resp.Status, resp.Header)
 	}
 }
 
@@ -246,7 +249,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	do(t, h, http.MethodPost, configuration)
 	do(t, h, http.MethodGet, "/nowhere")
 	want := `
-# HELP oidc_provider_http_requests_total Requests of relying parties, by document (discovery, jwks, page or none) and status code.
+# HELP oidc_provider_http_requests_total Requests of relying parties, by document and status code.
 # TYPE oidc_provider_http_requests_total counter
 `
 	counted := map[string]int{"discovery 405": 1, "jwks 200": 1, "jwks 304": 1, "none 404": 1}

@@ -111,7 +111,7 @@ func TestOneOfManyHasNothingYet(t *testing.T) {
 	}
 }
 
-// Whoever asks while documents are replaced gets the one or the other whole.
+// A request while documents are replaced gets the old ones or the new ones.
 func TestNoHalfChange(t *testing.T) {
 	issuer, err := discovery.ParseIssuer("https://a.test")
 	if err != nil {

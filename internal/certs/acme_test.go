@@ -31,7 +31,7 @@ import (
 	"oidc-provider/internal/hint"
 )
 
-// noAuthority is where nobody listens, and noIssuer its name in the storage.
+// noAuthority is a URL where no server listens, and noIssuer its name in the storage.
 const (
 	noAuthority = "https://127.0.0.1:1/directory"
 	noIssuer    = "127.0.0.1:1-directory"
@@ -154,7 +154,7 @@ func (l *sharedLog) String() string {
 	return l.text.String()
 }
 
-// An acmeFixture has an ACME whose authority is away.
+// An acmeFixture has an ACME whose authority is unavailable.
 type acmeFixture struct {
 	t       *testing.T
 	a       *certs.ACME
@@ -292,9 +292,9 @@ func store(t *testing.T, storage, issuer, host string, notBefore, notAfter time.
 	}
 }
 
-// TestACMEFromStorage has a certificate from before, which nobody renews.
+// TestACMEFromStorage has an earlier certificate, which no authority renews.
 func TestACMEFromStorage(t *testing.T) {
-	// certmagic remembers by name when a renewal has failed: for each run another.
+	// certmagic remembers failed renewals by name: each run needs another name.
 	host := fmt.Sprintf("stored%d.example.com", time.Now().UnixNano())
 	storage := filepath.Join(t.TempDir(), "acme")
 	synctest.Test(t, func(t *testing.T) {

@@ -10,10 +10,13 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"oidc-provider/internal/certs"
 )
@@ -84,6 +87,17 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 		second := time.Now().Add(4 * time.Hour).Truncate(time.Second)
 		writePair(t, certFile, keyFile, second)
 		expect("a new pair", second, "")
+		const gauge = `
+# HELP oidc_provider_tls_not_after_timestamp_seconds Time when the TLS certificate expires.
+# TYPE oidc_provider_tls_not_after_timestamp_seconds gauge
+oidc_provider_tls_not_after_timestamp_seconds `
+		want := gauge + strconv.FormatFloat(float64(second.Unix()), 'g', -1, 64) + "\n"
+		if err := testutil.CollectAndCompare(cert.Metric(), strings.NewReader(want)); err != nil {
+			t.Error(err)
+		}
+		if served, err := cert.TLSConfig().GetCertificate(nil); err != nil || !served.Leaf.NotAfter.Equal(second) {
+			t.Errorf("the certificate that is served: %v, %v", served, err)
+		}
 		time.Sleep(5 * time.Hour)
 		expect("hours later", second, "expired at")
 		if n := strings.Count(log.String(), "expired at"); n != 2 {

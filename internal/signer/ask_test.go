@@ -29,7 +29,7 @@ func socketDir(t *testing.T) string {
 	return dir
 }
 
-// A path may have anything in it, also what means something in a URL.
+// A path may contain any character, also those with a meaning in a URL.
 func TestAsk(t *testing.T) {
 	dir := socketDir(t)
 	t.Chdir(dir)
@@ -53,11 +53,11 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// Whoever is at the socket, it ends with its context and says what is wrong.
+// Ask returns when its context ends and says what is wrong, with any server at the socket.
 func TestAskOfStrangers(t *testing.T) {
 	dir := socketDir(t)
 	if _, _, err := signer.Ask(t.Context(), filepath.Join(dir, "none")); err == nil || !strings.Contains(hint.Of(err), "it is running") {
-		t.Errorf("nobody there: got %v", err)
+		t.Errorf("no server: got %v", err)
 	}
 	for name, answer := range map[string]func(net.Conn){
 		"nothing": func(c net.Conn) { io.Copy(io.Discard, c) },
