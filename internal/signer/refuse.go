@@ -30,10 +30,9 @@ type refusal struct {
 	suppressed int // since then
 }
 
-// add logs err, and returns what the requester of the token gets: the reason
-// without details.
+// add logs err, and returns what the requester of the token gets.
 func (r *refusals) add(err error) error {
-	code, reason := codeOf(err)
+	code, reason, message := answerTo(err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known := r.seen[reason]
@@ -43,7 +42,7 @@ func (r *refusals) add(err error) error {
 		r.seen[reason] = known
 	case time.Since(known.logged) < refusalInterval:
 		known.suppressed++
-		return status.Error(code, reason)
+		return status.Error(code, message)
 	}
 	log := r.log
 	if known.suppressed > 0 {
@@ -51,19 +50,22 @@ func (r *refusals) add(err error) error {
 	}
 	log.Warn("refused to sign a token", "err", err)
 	known.logged, known.suppressed = time.Now(), 0
-	return status.Error(code, reason)
+	return status.Error(code, message)
 }
 
-// codeOf maps errors to gRPC. Every error that is not the caller's fault is
-// Unavailable, so that kube-apiserver tries again.
-func codeOf(err error) (code codes.Code, reason string) {
+// answerTo maps errors to gRPC. reason is one of a few texts. message is what the
+// requester gets: it contains nothing of the claims, the configuration, the keys
+// or the store. Every error that is not the caller's fault is Unavailable, so that
+// kube-apiserver tries again.
+func answerTo(err error) (code codes.Code, reason, message string) {
 	var claims *ClaimsError
 	var stale *rotation.StaleError
 	switch {
 	case errors.As(err, &claims):
-		return codes.InvalidArgument, claims.Reason
+		return codes.InvalidArgument, claims.Reason, claims.Reason
 	case errors.As(err, &stale):
-		return codes.Unavailable, "this signer has not read its keys recently; the log of oidc-provider says why"
+		return codes.Unavailable, "stale", stale.Error() // two durations
 	}
-	return codes.Unavailable, "no key can sign now; the log of oidc-provider says why"
+	const other = "no key can sign now; the log of oidc-provider says why"
+	return codes.Unavailable, other, other
 }

@@ -83,6 +83,10 @@ func TestRefusalsAreLogged(t *testing.T) {
 
 		keys.err = &rotation.StaleError{Age: 25 * time.Hour, Limit: 24 * time.Hour}
 		_ = sign(goodClaims(time.Hour))
+		keys.err = &rotation.StaleError{Age: 26 * time.Hour, Limit: 24 * time.Hour}
+		if err := sign(goodClaims(time.Hour)); !strings.Contains(err.Error(), "the ring was last read 26h0m0s ago") {
+			t.Errorf("without fresh knowledge the requester gets %v", err)
+		}
 		expect("without fresh knowledge", "the ring was last read 25h0m0s ago")
 
 		keys.err = errors.New("no key in /var/lib/keys")

@@ -170,7 +170,7 @@ func TestSignRefuses(t *testing.T) {
 	}
 	keys.err = &rotation.StaleError{Age: 25 * time.Hour, Limit: 24 * time.Hour}
 	_, err := client.Sign(t.Context(), &externaljwt.SignJWTRequest{Claims: goodClaims(time.Hour)})
-	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "not read its keys recently") {
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the ring was last read 25h0m0s ago") {
 		t.Errorf("without fresh knowledge: %v, want Unavailable with the reason", err)
 	}
 }
