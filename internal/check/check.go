@@ -1,119 +1,104 @@
-// Package check asks a live issuer everything that a relying party will, and
-// judges the answers. [Run] observes first and judges then: an [Observation]
-// holds what was seen, and every [Check] is one small function of it. It
-// follows no redirect, and a token is looked at here and sent nowhere.
+// Package check asks a live issuer everything that relying parties ask, and
+// judges the answers. [Run] first observes, then judges: an [Observation] holds
+// what was seen, and every [Check] is one small function of it. It follows no
+// redirects. A token is examined here and sent nowhere.
+//
+// Texts may name an option in braces, as package hint describes.
 package check
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
-// Options say what to ask, and how. Only Issuer must be set.
-type Options struct {
-	// Issuer to look at, as it stands in the tokens.
-	Issuer string
-
-	// Parties are the names of the relying parties to judge for. Default
-	// [DefaultParties].
-	Parties []string
-
-	// Roots to verify certificates with. Default the system's, which stand
-	// for what everybody trusts; roots of one's own are a private CA, which
-	// the public clouds do not know.
-	Roots *x509.CertPool
-
-	// ConnectTo says, for a "host:port", which "ip:port" to connect to
-	// instead of what DNS says. Several are replicas that are all asked.
-	ConnectTo map[string][]string
-
-	// Timeout of a request, from the connection to the last byte. Default 5s:
-	// AWS STS waits no longer.
-	Timeout time.Duration
-
-	// Tries is how often each document is asked for, at most 100 times: all
-	// answers are kept. Default 10.
-	Tries int
-
-	// PublishAhead is how long the issuer publishes a key before it signs,
-	// which caches must not outlive. Default 24h.
-	PublishAhead time.Duration
-
-	// Token to judge as well, and the audience that it should be for. Both
-	// may be empty.
-	Token, Audience string
-
-	// Signer is what the external JWT signer of the API server said, to be
-	// compared with what is published. May be nil.
-	Signer *Signer
-}
-
-// DefaultParties are the relying parties that an issuer of ServiceAccount
-// tokens should suit without thinking about it.
-var DefaultParties = []string{"aws", "gcp", "azure", "vault", "kubernetes"}
-
-// withDefaults fills in what is not set, and refuses what makes no sense.
-func (o Options) withDefaults() (Options, error) {
-	if o.Issuer == "" {
-		return o, errors.New("no issuer to check")
-	}
-	if len(o.Parties) == 0 {
-		o.Parties = DefaultParties
-	}
-	for _, name := range o.Parties {
-		if _, ok := PartyByName(name); !ok {
-			return o, fmt.Errorf("unknown relying party %q (hint: there are %s)", name, strings.Join(PartyNames(), ", "))
-		}
-	}
-	if o.Timeout < 0 || o.Tries < 0 || o.PublishAhead < 0 {
-		return o, errors.New("timeout, tries and publish-ahead must not be negative")
-	}
-	if o.Tries > maxTries {
-		return o, fmt.Errorf("at most %d tries", maxTries)
-	}
-	if o.Timeout == 0 {
-		o.Timeout = 5 * time.Second
-	}
-	if o.Tries == 0 {
-		o.Tries = 10
-	}
-	if o.PublishAhead == 0 {
-		o.PublishAhead = 24 * time.Hour
-	}
-	return o, nil
-}
-
-// A Status is how a check ended.
+// A Status is the outcome of a check.
 type Status string
 
 const (
 	Pass Status = "pass"
-	Warn Status = "warn" // works, for now or for most
+	Warn Status = "warn" // works for now, or for most relying parties
 	Fail Status = "fail" // some relying party will refuse
-	Skip Status = "skip" // could not be asked, or is not asked of such an issuer
+	Skip Status = "skip" // could not be asked, or does not apply to this issuer
 )
+
+// A Check asks one question.
+type Check struct {
+	// ID names it: what it looks at, a slash, and what about it.
+	ID string `json:"check"`
+	// Asks is the question.
+	Asks string `json:"asks"`
+	// For is the relying party whose rule it is, empty if it concerns all.
+	For string `json:"for,omitempty"`
+
+	Traits
+
+	// look answers the question. A result without For concerns the same
+	// relying parties as the check. One without Status is left out.
+	look func(*Observation) Result
+}
+
+// Traits say what follows from a result of a check.
+type Traits struct {
+	// Decisive: a relying party that a failure concerns refuses every token.
+	// Other failures may go unnoticed, for example those of one replica.
+	Decisive bool `json:"-"`
+	// Volatile: what was seen differs from one run to the next, as a time
+	// does. Only a new status is a change.
+	Volatile bool `json:"-"`
+	// Authenticates: it verifies who has answered. After a failure, what was
+	// seen may come from an attacker.
+	Authenticates bool `json:"-"`
+	// Keys: it judges the keys themselves, so it also concerns a relying
+	// party that holds a copy of them and never asks the issuer.
+	Keys bool `json:"-"`
+}
+
+// with returns the check with traits.
+func (c Check) with(t Traits) Check {
+	c.Traits = t
+	return c
+}
+
+// List returns every check, in the order in which they run.
+func List() []Check {
+	return slices.Concat(issuerChecks, documentChecks("discovery", (*Observation).discovery), discoveryChecks,
+		documentChecks("jwks", (*Observation).keySet), keyChecks, partyChecks(), signerChecks, tokenChecks)
+}
 
 // A Result is what a check has found.
 type Result struct {
 	Check  string `json:"check"`
 	Status Status `json:"status"`
-	// For are the relying parties that it matters to, none for all.
+	// For names the relying parties that it concerns, none for all.
 	For []string `json:"for,omitempty"`
-	// Seen is what there is. Why says to whom it matters, Do what to do:
-	// both are empty unless it is a warning or a failure.
+	// Seen is what was found. Why says whom it affects and how, Do how to fix
+	// it: both are empty unless it is a warning or a failure.
 	Seen string `json:"seen"`
 	Why  string `json:"why,omitempty"`
 	Do   string `json:"do,omitempty"`
+
+	Traits
 }
 
 // Concerns reports whether the result matters to a relying party.
 func (r Result) Concerns(party string) bool {
 	return len(r.For) == 0 || slices.Contains(r.For, party)
+}
+
+// Topic returns what the check looks at: issuer, discovery, jwks, signer, token
+// or the name of a relying party.
+func (r Result) Topic() string {
+	topic, _, _ := strings.Cut(r.Check, "/")
+	return topic
+}
+
+// Changed reports whether the result of a later run of the same check differs
+// enough to be reported.
+func (r Result) Changed(later Result) bool {
+	return r.Status != later.Status || r.Status != Pass && !r.Volatile && r.Seen != later.Seen
 }
 
 func pass(format string, args ...any) Result {
@@ -127,67 +112,18 @@ func skip(format string, args ...any) Result {
 func warn(seen, why, do string) Result { return Result{Status: Warn, Seen: seen, Why: why, Do: do} }
 func fail(seen, why, do string) Result { return Result{Status: Fail, Seen: seen, Why: why, Do: do} }
 
-// only narrows a result down to some relying parties.
+// only restricts a result to some relying parties.
 func (r Result) only(parties ...string) Result {
 	r.For = parties
 	return r
 }
 
-// A Check asks one question.
-type Check struct {
-	// ID names it: what it looks at, a slash, and what about it.
-	ID string `json:"check"`
-	// Asks is the question.
-	Asks string `json:"asks"`
-	// For is the relying party whose rule it is, empty for everybody's.
-	For string `json:"for,omitempty"`
-
-	// look answers it. A result without For concerns whom the check does,
-	// one without Status is not worth mentioning.
-	look func(*Observation) Result
-}
-
-// List returns every check, in the order in which they are run.
-func List() []Check {
-	return slices.Concat(issuerChecks, documentChecks("discovery", (*Observation).configuration), discoveryChecks,
-		documentChecks("jwks", (*Observation).keySet), keyChecks, partyChecks(), signerChecks, tokenChecks)
-}
-
-// A Report is what has come out.
-type Report struct {
-	Issuer  string       `json:"issuer"`
-	Time    time.Time    `json:"time"`
-	Results []Result     `json:"results"`
-	Seen    *Observation `json:"-"`
-}
-
-// Count is how many results have a status.
-func (r *Report) Count(s Status) (n int) {
-	for _, result := range r.Results {
-		if result.Status == s {
-			n++
-		}
-	}
-	return n
-}
-
-// First is the first failure that concerns a relying party, nil if there is
-// none.
-func (r *Report) First(party string) *Result {
-	for i := range r.Results {
-		if r.Results[i].Status == Fail && r.Results[i].Concerns(party) {
-			return &r.Results[i]
-		}
-	}
-	return nil
-}
-
-// ErrUnreachable is in the error of [Run] if no connection came about: that
-// says nothing of the issuer.
+// ErrUnreachable is in the error of [Run] if no connection succeeded. That says
+// nothing about the issuer.
 var ErrUnreachable = errors.New("the issuer cannot be reached from here")
 
-// Run asks the issuer and judges. An error means that it could not, and the
-// report is nil then, or says of [ErrUnreachable] why.
+// Run asks the issuer and judges. An error means that it could not. The report
+// is nil then, except for [ErrUnreachable], where it says why.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -198,24 +134,20 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	report := judge(seen)
-	if d := &seen.Configuration; d.asked() && !d.connected() {
-		return report, fmt.Errorf("%w: %s", ErrUnreachable, d.unreachable())
+	if seen.unreachable() {
+		return report, fmt.Errorf("%w: %s", ErrUnreachable, seen.Discovery.unreachable())
 	}
 	return report, nil
 }
 
-// judge runs the checks that concern somebody.
+// judge runs the checks that concern a chosen relying party.
 func judge(o *Observation) *Report {
 	report := &Report{Issuer: o.Options.Issuer, Time: o.Time, Seen: o}
 	for _, c := range List() {
 		if c.For != "" && !slices.Contains(o.Options.Parties, c.For) {
 			continue
 		}
-		r := c.look(o)
-		r.Check = c.ID
-		if c.For != "" && r.For == nil {
-			r.For = []string{c.For}
-		}
+		r := c.complete(c.look(o))
 		if r.Status == "" || !slices.ContainsFunc(o.Options.Parties, r.Concerns) {
 			continue
 		}
@@ -224,5 +156,17 @@ func judge(o *Observation) *Report {
 		r.Seen, r.Why, r.Do = clean(r.Seen, longest), clean(r.Why, longest), clean(r.Do, longest)
 		report.Results = append(report.Results, r)
 	}
+	report.RelyingParties = report.verdicts()
 	return report
+}
+
+// complete adds to a result what follows from its check.
+func (c Check) complete(r Result) Result {
+	r.Check, r.Traits = c.ID, c.Traits
+	if c.For != "" && r.For == nil {
+		r.For = []string{c.For}
+	}
+	// A rule that only some relying parties have is why they refuse.
+	r.Decisive = r.Decisive || len(r.For) > 0
+	return r
 }

@@ -1,9 +1,6 @@
 package check
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"mime"
 	"slices"
@@ -11,64 +8,64 @@ import (
 	"time"
 )
 
-// documentChecks look at how a document is served, whatever is in it. what is
-// discovery or jwks.
+type documentLook = func(*Observation, *Document) Result
+
+// documentChecks look at how a document is served, regardless of its contents.
+// what is discovery or jwks.
 func documentChecks(what string, of func(*Observation) *Document) []Check {
-	check := func(name, asks string, look func(*Observation, *Document) Result) Check {
-		return Check{ID: what + "/" + name, Asks: asks, look: func(o *Observation) Result {
-			d := of(o)
-			if !d.asked() {
-				return skip("nothing to ask")
-			}
-			return look(o, d)
-		}}
+	needs := func(has func(*Document) bool, without string) func(name, asks string, look documentLook) Check {
+		return func(name, asks string, look documentLook) Check {
+			return Check{ID: what + "/" + name, Asks: asks, look: func(o *Observation) Result {
+				switch d := of(o); {
+				case !d.asked():
+					return skip("no request was sent")
+				case !has(d):
+					return skip("%s", without)
+				default:
+					return look(o, d)
+				}
+			}}
+		}
 	}
-	answered := func(name, asks string, look func(*Observation, *Document) Result) Check {
-		return check(name, asks, func(o *Observation, d *Document) Result {
-			if d.first() == nil {
-				return skip("no answer to look at")
-			}
-			return look(o, d)
-		})
-	}
-	good := func(name, asks string, look func(*Observation, *Document) Result) Check {
-		return check(name, asks, func(o *Observation, d *Document) Result {
-			if d.Body == nil {
-				return skip("no document to look at")
-			}
-			return look(o, d)
-		})
-	}
+	asked := needs(func(d *Document) bool { return true }, "")
+	answered := needs(func(d *Document) bool { return d.first() != nil }, "there is no answer")
+	good := needs(func(d *Document) bool { return d.Body != nil }, "there is no document")
 	each := func(name, asks string, look func(*Observation, *Answer) Result) Check {
 		return good(name, asks, func(o *Observation, d *Document) Result { return d.worst(o, look) })
 	}
 	checks := []Check{
-		check("certificate", "Is the certificate valid for the host, and its chain whole?", certificate),
-		check("tls", "Is TLS 1.2 or later spoken?", tlsVersion),
-		check("answer", "Does every address answer, every time, and in time?", answers),
-		check("expiry", "Is the certificate valid for some time yet?", expiry),
-		answered("redirect", "Is it where it should be, without a redirect?", redirect),
+		asked("certificate", "Is the certificate valid for the host, and its chain complete?", certificate).
+			with(Traits{Decisive: true, Authenticates: true}),
+		asked("tls", "Does the server use TLS 1.2 or later?", tlsVersion),
+		asked("answer", "Does every address answer every request in time?", answers).with(Traits{Volatile: true}),
+		asked("expiry", "Does the certificate expire late enough?", expiry).with(Traits{Volatile: true}),
+		answered("redirect", "Is the document at its URL, without a redirect?", redirect),
 		answered("status", "Is the status 200?", status),
 		each("content-type", "Is the Content-Type JSON?", contentType(what)),
-		each("encoding", "Does a client that asked for no compression get none?", encoding),
-		good("same", "Is the answer the same from every address, and every time?", same),
-		good("http10", "Do clients of HTTP/1.0 get it?", http10),
-		each("cache", "Is it cached for no longer than a key is published ahead, and for long enough?", cache),
+		each("encoding", "Does a client that asks for no compression get none?", encoding),
+		good("same", "Is the answer the same from every address, every time?", same),
+		good("http10", "Do HTTP/1.0 clients get the document?", http10),
+		each("cache", "Is it cached long enough, but no longer than keys are published before they sign?", cache),
 		answered("size", "Is it small enough?", size),
-		good("latency", "Is the answer fast?", latency),
+		good("latency", "Is the answer fast?", latency).with(Traits{Volatile: true}),
 	}
 	if what == "jwks" {
-		checks = append([]Check{check("addresses", "Does the host of the key set have addresses that can be reached?", func(o *Observation, d *Document) Result {
-			if slices.Equal(d.Addresses, o.Configuration.Addresses) {
-				return skip("those of the issuer")
-			}
-			return addresses(d)
-		})}, checks...)
+		own := asked("addresses", "Does the host of the key set have addresses that relying parties can reach?", ownAddresses)
+		checks = append([]Check{own}, checks...)
 	}
 	return checks
 }
 
-// good is how many answers are.
+// ownAddresses judges the addresses of the key set if they differ from those of
+// the discovery document.
+func ownAddresses(o *Observation, d *Document) Result {
+	if slices.Equal(d.Addresses, o.Discovery.Addresses) {
+		return skip("the same as for the issuer")
+	}
+	return addresses(d)
+}
+
+// good returns the number of good answers.
 func (d *Document) good() (n int) {
 	for i := range d.Answers {
 		if d.Answers[i].good() {
@@ -78,7 +75,7 @@ func (d *Document) good() (n int) {
 	return n
 }
 
-// worst is what is worst about the good answers.
+// worst returns the worst result over the good answers.
 func (d *Document) worst(o *Observation, look func(*Observation, *Answer) Result) (worst Result) {
 	rank := map[Status]int{Pass: 1, Warn: 2, Fail: 3}
 	for i := range d.Answers {
@@ -97,10 +94,10 @@ func (d *Document) worst(o *Observation, look func(*Observation, *Answer) Result
 	return worst
 }
 
-// answers judges what did not come.
+// answers judges the requests that got no answer.
 func answers(o *Observation, d *Document) Result {
 	if d.ResolveErr != nil {
-		return skip("no address to ask")
+		return skip("there is no address to ask")
 	}
 	var came int
 	var failed, noRoute []string
@@ -115,46 +112,26 @@ func answers(o *Observation, d *Document) Result {
 		}
 	}
 	if came == 0 && len(failed) == 0 {
-		return skip("this machine has no way to %s", list(noRoute))
+		return skip("this machine has no route to %s", list(noRoute))
 	}
 	seen := fmt.Sprintf("%d answers from %s", came, list(d.Addresses))
 	if len(noRoute) > 0 {
-		seen += "; this machine has no way to " + list(noRoute)
+		seen += "; this machine has no route to " + list(noRoute)
 	}
 	if len(failed) > 0 {
 		return fail(fmt.Sprintf("%d answers in %v; %s", came, o.Options.Timeout, list(failed)),
-			"who comes there has no keys: AWS STS waits 5s, others less, and many try one address alone", "mend the server, or take the address out of DNS")
+			"a relying party that asks there gets no keys: AWS STS waits 5s, others less, and many try only one address",
+			"repair the server, or remove the address from DNS")
 	}
 	return pass("%s", seen)
-}
-
-func (d *Document) unreachable() string {
-	if d.ResolveErr != nil {
-		return d.ResolveErr.Error()
-	}
-	var all []string
-	for i := range d.Answers {
-		all = append(all, fmt.Sprintf("%s: %.200s", d.Answers[i].Address, reason(d.Answers[i].Err)))
-	}
-	return list(all)
-}
-
-// reason is the end of an error, where it says what happened.
-func reason(err error) string {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return name(err.Error())
-		}
-		err = inner
-	}
 }
 
 func redirect(_ *Observation, d *Document) Result {
 	for i := range d.Answers {
 		if a := &d.Answers[i]; a.Err == nil && a.Status >= 300 && a.Status < 400 {
 			return fail(fmt.Sprintf("%s: status %d to %.200q", a.Address, a.Status, a.header("Location")),
-				"some relying parties follow it, to wherever it leads, and others (jose) refuse", "serve the document at "+d.URL+" itself")
+				"some relying parties follow it, wherever it leads, and others (jose) refuse it",
+				"serve the document at "+d.URL+" itself")
 		}
 	}
 	return pass("no redirect")
@@ -169,7 +146,8 @@ func status(_ *Observation, d *Document) Result {
 		do := "serve the document at " + d.URL
 		switch a.Status {
 		case 401, 403:
-			do = "let everybody read it: it is public. kube-apiserver itself asks for a login (`oidc-provider` publishes its keys without)"
+			do = "serve it without a login: it is public. kube-apiserver itself asks for a login; " +
+				"`oidc-provider` publishes its keys without one"
 		case 429:
 			do = "allow more requests: AWS STS asks in bursts"
 		}
@@ -186,136 +164,81 @@ func tooLong(d *Document) bool {
 }
 
 func contentType(what string) func(*Observation, *Answer) Result {
+	want := []string{"application/json"}
+	if what == "jwks" {
+		want = append(want, "application/jwk-set+json")
+	}
 	return func(_ *Observation, a *Answer) Result {
 		got := a.header("Content-Type")
+		seen := fmt.Sprintf("Content-Type %.100q", got)
 		media, params, err := mime.ParseMediaType(got)
-		want := []string{"application/json"}
-		if what == "jwks" {
-			want = append(want, "application/jwk-set+json")
-		}
 		switch charset := params["charset"]; {
 		case err != nil || !slices.Contains(want, media):
-			r := fail(fmt.Sprintf("Content-Type %.100q", got), "relying parties that look at it want "+strings.Join(want, " or "), "set it, also in the bucket or web server")
+			r := fail(seen, "relying parties that check it want "+strings.Join(want, " or "),
+				"set it, also in the bucket or web server")
 			if what == "jwks" && media != "text/html" { // RFC 7517, section 8.5.2, registers it and requires nothing
 				r.Status = Warn
 			}
 			return r
 		case charset != "" && !strings.EqualFold(charset, "utf-8"):
-			return fail(fmt.Sprintf("Content-Type %.100q", got), "JSON is UTF-8 (RFC 8259, section 8.1)", "leave charset out")
+			return fail(seen, "JSON is UTF-8 (RFC 8259, section 8.1)", "remove charset")
 		}
 		return pass("%s", got)
 	}
 }
 
-// encoding finds what the transport has not unpacked: gzip that it has not
-// asked for, and anything else.
+// encoding finds an encoding that the transport has not decoded: gzip that it
+// did not ask for, and anything else.
 func encoding(_ *Observation, a *Answer) Result {
 	if got := a.header("Content-Encoding"); got != "" && !strings.EqualFold(got, "identity") {
-		return fail(fmt.Sprintf("Content-Encoding %.40q, which was not asked for", got),
-			"clients without compression, Envoy and curl among them, see no JSON", "compress for those alone that send Accept-Encoding, or not at all")
+		return fail(fmt.Sprintf("Content-Encoding %.40q, which was not requested", got),
+			"clients without compression, Envoy and curl among them, cannot read the JSON",
+			"compress only for clients that send Accept-Encoding, or not at all")
 	}
-	return pass("plain bytes")
-}
-
-func same(o *Observation, d *Document) Result {
-	first := d.first()
-	for i := range d.Answers {
-		a := &d.Answers[i]
-		if !a.good() || alike(a.Body, d.Body) {
-			continue
-		}
-		seen := fmt.Sprintf("%s and %s answer differently", first.Address, a.Address)
-		if first.Address == a.Address {
-			seen = a.Address + " answers differently from one time to the next"
-		}
-		if lacks := missing(d.Body, a.Body); lacks != "" {
-			seen += ": " + lacks
-		}
-		return fail(seen, "a relying party that asks the wrong one refuses tokens by the key that it lacks, or believes in one that is revoked",
-			"look for a replica or a cache that is behind")
-	}
-	return pass("%d times the same", d.good())
-}
-
-// alike reports whether two documents say the same: the members of an object,
-// and the keys of a set, may come in any order.
-func alike(a, b []byte) bool {
-	return bytes.Equal(a, b) || bytes.Equal(canonical(a), canonical(b))
-}
-
-func canonical(data []byte) []byte {
-	var document map[string]any
-	if json.Unmarshal(data, &document) != nil {
-		return data
-	}
-	if keys, ok := document["keys"].([]any); ok {
-		texts := make([]string, len(keys))
-		for i, k := range keys {
-			text, _ := json.Marshal(k) // it has been read from JSON
-			texts[i] = string(text)
-		}
-		document["keys"] = sorted(texts)
-	}
-	text, _ := json.Marshal(document)
-	return text
-}
-
-// missing says which kid one of two key sets has and the other has not.
-func missing(a, b []byte) string {
-	kids := func(data []byte) (kids []string) {
-		keys, _ := parseKeySet(data)
-		for _, k := range keys {
-			kids = append(kids, k.KeyID)
-		}
-		return kids
-	}
-	one, other := kids(a), kids(b)
-	for range 2 {
-		for _, kid := range one {
-			if !slices.Contains(other, kid) {
-				return fmt.Sprintf("one of them lacks key %.64q", kid)
-			}
-		}
-		one, other = other, one
-	}
-	return ""
+	return pass("not compressed")
 }
 
 func http10(_ *Observation, d *Document) Result {
 	if d.HTTP10 == nil {
-		return skip("not asked, through a proxy")
+		return skip("not asked, because requests go through a proxy")
 	}
 	a := d.HTTP10
-	const why = "old proxies and health checks speak it, and so do nginx and HAProxy upstream unless told otherwise"
-	const do = "answer HTTP/1.0 with a plain body and Content-Length"
+	bad := func(format string, args ...any) Result {
+		return warn(a.Address+": "+fmt.Sprintf(format, args...),
+			"old proxies and health checks use HTTP/1.0, and so do nginx and HAProxy upstreams by default",
+			"answer HTTP/1.0 with a plain body and Content-Length")
+	}
 	switch {
 	case a.Err != nil:
-		return warn(fmt.Sprintf("%s: %.200s", a.Address, reason(a.Err)), why, do)
+		return bad("%.200s", reason(a.Err))
 	case a.Status != 200:
-		return warn(fmt.Sprintf("%s: status %d", a.Address, a.Status), why, do)
+		return bad("status %d", a.Status)
 	case len(a.Transfer) > 0:
-		return warn(fmt.Sprintf("%s: Transfer-Encoding %.40q, which HTTP/1.0 does not have", a.Address, a.Transfer), why, do)
+		return bad("Transfer-Encoding %.40q, which HTTP/1.0 does not have", a.Transfer)
 	case a.header("Content-Encoding") != "":
-		return warn(fmt.Sprintf("%s: Content-Encoding %.40q", a.Address, a.header("Content-Encoding")), why, do)
+		return bad("Content-Encoding %.40q", a.header("Content-Encoding"))
 	case !alike(a.Body, d.Body):
-		return warn(fmt.Sprintf("%s: %d other bytes than for HTTP/1.1", a.Address, len(a.Body)), why, do)
+		return bad("%d bytes, which differ from the answer to HTTP/1.1", len(a.Body))
 	}
 	return pass("the same")
 }
 
+const fewerKeys = "publish fewer keys, without certificates"
+
 func size(_ *Observation, d *Document) Result {
-	const do = "publish fewer keys, without certificates"
 	if tooLong(d) {
-		return fail(fmt.Sprintf("more than %d bytes", maxDocument), "no relying party reads that", do)
+		return fail(fmt.Sprintf("more than %d bytes", maxDocument), "no relying party reads that much", fewerKeys)
 	}
 	if d.Body == nil {
-		return skip("no document to look at")
+		return skip("there is no document")
 	}
 	if len(d.Body) > 32<<10 {
-		return warn(fmt.Sprintf("%d bytes", len(d.Body)), "nginx stops at 32768, older Nimbus (Spring) at 51200", do)
+		return warn(fmt.Sprintf("%d bytes", len(d.Body)), "nginx stops at 32768, older Nimbus (Spring) at 51200", fewerKeys)
 	}
 	return pass("%d bytes", len(d.Body))
 }
+
+const serveFast = "serve it from memory, close to the relying parties"
 
 // latency judges the median of connection, handshake and answer together.
 func latency(_ *Observation, d *Document) Result {
@@ -326,10 +249,11 @@ func latency(_ *Observation, d *Document) Result {
 		}
 	}
 	slices.Sort(all)
-	median := all[len(all)/2]
-	seen := fmt.Sprintf("median %v, slowest %v, with the connection", median.Round(100*time.Microsecond), all[len(all)-1].Round(100*time.Microsecond))
-	if median > 500*time.Millisecond {
-		return warn(seen, "older Nimbus (Spring) gives up after 500ms, and every first verification waits", "serve it from memory, near to who asks")
+	const digits = 100 * time.Microsecond
+	median, slowest := all[len(all)/2].Round(digits), all[len(all)-1].Round(digits)
+	seen := fmt.Sprintf("median %v, slowest %v, including the connection", median, slowest)
+	if all[len(all)/2] > 500*time.Millisecond {
+		return warn(seen, "older Nimbus (Spring) stops waiting after 500ms, and every first verification is slow", serveFast)
 	}
 	return pass("%s", seen)
 }

@@ -28,11 +28,11 @@ const (
 
 const userAgent = "oidc-provider"
 
-// viaProxy stands for the address of a host that only a proxy can resolve.
+// viaProxy takes the place of the address of a host that only a proxy can resolve.
 const viaProxy = "through the proxy"
 
-// A client asks for documents. Each request has a connection of its own, as
-// those of different relying parties have.
+// A client asks for documents. Each request has its own connection, like the
+// requests of different relying parties.
 type client struct {
 	Options
 	host string // of the issuer
@@ -43,38 +43,23 @@ func (c *client) proxied(u *url.URL) bool {
 	return err == nil && proxy != nil
 }
 
-// tlsConfig lets every certificate pass: what it is worth is judged later, and
-// nothing that is secret goes over the connection.
-func tlsConfig(u *url.URL, protocols ...string) *tls.Config {
-	return &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, NextProtos: protocols}
+// tlsConfig accepts every certificate: it is judged later, and the connection
+// carries no secrets.
+func tlsConfig(u *url.URL) *tls.Config {
+	return &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true, MinVersion: tls.VersionTLS10}
 }
 
-// get asks for u at address. Relying parties differ: with n they take turns in
-// HTTP/2 and HTTP/1.1, and in asking for compression.
+// get asks for u at address. Relying parties differ, so n alternates between
+// HTTP/2 and HTTP/1.1, and between asking for compression and not.
 func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (answer Answer) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	h2, compressed := n%2 == 0, n%4 >= 2
 	config := tlsConfig(u)
-	transport := &http.Transport{
-		DisableKeepAlives:      true,
-		DisableCompression:     !compressed,
-		ForceAttemptHTTP2:      h2,
-		TLSClientConfig:        config,
-		MaxResponseHeaderBytes: maxHeader,
-	}
+	transport := transportTo(ctx, address, n)
+	transport.TLSClientConfig = config
 	defer transport.CloseIdleConnections()
-	if address == viaProxy {
-		transport.Proxy = http.ProxyFromEnvironment
-	}
-	transport.DialContext = func(_ context.Context, _, to string) (net.Conn, error) {
-		if address != viaProxy {
-			to = address
-		}
-		return dial(ctx, to)
-	}
-	// The chain is of interest also if nothing comes after it, and if the
-	// request has ended before the handshake.
+	// The chain is of interest even if no answer follows, or if the request
+	// ends before the handshake.
 	var handshake atomic.Pointer[tls.ConnectionState]
 	config.VerifyConnection = func(s tls.ConnectionState) error {
 		handshake.Store(&s)
@@ -91,11 +76,11 @@ func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (an
 		answer.Err = err
 		return answer
 	}
-	// No Accept, as most relying parties: kube-apiserver has no key set for who
-	// takes application/json alone.
+	// No Accept header, like most relying parties: kube-apiserver has no key set
+	// for a client that accepts only application/json.
 	req.Header.Set("User-Agent", userAgent)
 	start := time.Now()
-	resp, err := transport.RoundTrip(req) // and so follows nothing
+	resp, err := transport.RoundTrip(req) // follows no redirects
 	if err == nil {
 		answer.read(resp)
 		answer.Latency, err = time.Since(start), answer.Err
@@ -106,8 +91,29 @@ func (c *client) get(ctx context.Context, u *url.URL, address string, n int) (an
 	return answer
 }
 
-// dial has a connection that ends when ctx does. The transport alone would not
-// see to that: not while it dials, and not after 101 Switching Protocols.
+// transportTo returns a transport that connects to address, see [client.get].
+func transportTo(ctx context.Context, address string, n int) *http.Transport {
+	h2, compressed := n%2 == 0, n%4 >= 2
+	transport := &http.Transport{
+		DisableKeepAlives:      true,
+		DisableCompression:     !compressed,
+		ForceAttemptHTTP2:      h2,
+		MaxResponseHeaderBytes: maxHeader,
+	}
+	if address == viaProxy {
+		transport.Proxy = http.ProxyFromEnvironment
+	}
+	transport.DialContext = func(_ context.Context, _, to string) (net.Conn, error) {
+		if address != viaProxy {
+			to = address
+		}
+		return dial(ctx, to)
+	}
+	return transport
+}
+
+// dial opens a connection that ends with ctx. The transport alone does not
+// ensure that while it dials, nor after 101 Switching Protocols.
 func dial(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err == nil {
@@ -116,7 +122,7 @@ func dial(ctx context.Context, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// http10 asks for u as the oldest of clients do.
+// http10 asks for u with HTTP/1.0, like the oldest clients.
 func (c *client) http10(ctx context.Context, u *url.URL, address string) (answer Answer) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -135,7 +141,8 @@ func (a *Answer) http10(ctx context.Context, u *url.URL) error {
 	if u.Scheme == "https" {
 		stream = tls.Client(stream, tlsConfig(u))
 	}
-	if _, err := fmt.Fprintf(stream, "GET %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: %s\r\n\r\n", u.RequestURI(), u.Host, userAgent); err != nil {
+	const request = "GET %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: %s\r\n\r\n"
+	if _, err := fmt.Fprintf(stream, request, u.RequestURI(), u.Host, userAgent); err != nil {
 		return err
 	}
 	limited := &io.LimitedReader{R: stream, N: maxHeader}
@@ -143,7 +150,7 @@ func (a *Answer) http10(ctx context.Context, u *url.URL) error {
 	if err != nil {
 		return err
 	}
-	limited.N += 2 * maxDocument // a.read takes less, chunked or not
+	limited.N += 2 * maxDocument // a.read reads less, chunked or not
 	a.read(resp)
 	return a.Err
 }
@@ -157,9 +164,9 @@ func (a *Answer) read(resp *http.Response) {
 	}
 }
 
-// fail notes why no answer came.
+// fail records why no answer came.
 func (a *Answer) fail(ctx context.Context, err error) {
-	// A single host of IPv4 that there is no way to is down, or shut off.
+	// A single IPv4 host without a route is down or blocked.
 	a.NoRoute = errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) ||
 		errors.Is(err, syscall.EHOSTUNREACH) && strings.HasPrefix(a.Address, "[")
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -168,10 +175,10 @@ func (a *Answer) fail(ctx context.Context, err error) {
 	a.Err = err
 }
 
-var errTimeout = errors.New("no whole answer in time")
+var errTimeout = errors.New("no complete answer in time")
 
-// answered reports whether somebody was there. What comes from a proxy alone
-// does not count.
+// answered reports whether a server accepted the connection. An error from a
+// proxy does not count.
 func (a *Answer) answered() bool {
 	var op *net.OpError
 	return a.Err == nil || a.Chain != nil ||

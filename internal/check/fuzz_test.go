@@ -41,10 +41,10 @@ func observed(raw string, configuration, keySet Answer, token string) *Observati
 	}
 	o.Issuer, o.IssuerErr = discovery.ParseIssuer(raw)
 	if o.IssuerErr == nil {
-		o.Configuration = document(o.Issuer.ConfigurationURL(), configuration)
+		o.Discovery = document(o.Issuer.ConfigurationURL(), configuration)
 	}
-	if o.Configuration.Body != nil {
-		o.Metadata, o.metadataErr = parseMetadata(o.Configuration.Body)
+	if o.Discovery.Body != nil {
+		o.Metadata, o.metadataErr = parseMetadata(o.Discovery.Body)
 		if checkJWKSURI(o.Issuer, o.Metadata.JWKSURI) == nil {
 			o.KeySet = document(o.Metadata.JWKSURI, keySet)
 		}

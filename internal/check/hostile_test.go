@@ -252,7 +252,7 @@ func meet(t *testing.T, s stranger, layer, role string) {
 	if report.Count(check.Fail) == 0 {
 		t.Error("nothing is wrong with it")
 	}
-	if n := h.came.Load(); n < 4 && (role == "issuer" || report.Seen.Configuration.Body != nil) {
+	if n := h.came.Load(); n < 4 && (role == "issuer" || report.Seen.Discovery.Body != nil) {
 		t.Errorf("it was asked %d times", n)
 	}
 	h.mustBeLeft(t)
@@ -304,7 +304,7 @@ func survive(t *testing.T, r *rig) *check.Report {
 // bounded fails t if a report holds more than it should.
 func bounded(t *testing.T, report *check.Report) {
 	t.Helper()
-	for _, d := range []*check.Document{&report.Seen.Configuration, &report.Seen.KeySet} {
+	for _, d := range []*check.Document{&report.Seen.Discovery, &report.Seen.KeySet} {
 		answers := d.Answers
 		if d.HTTP10 != nil {
 			answers = append(slices.Clone(answers), *d.HTTP10)

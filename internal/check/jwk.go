@@ -16,8 +16,8 @@ import (
 	"oidc-provider/jwks"
 )
 
-// A JWK is one entry of a key set, with whatever members it has (RFC 7517,
-// section 4). A member that is missing, or no string, is empty here.
+// A JWK is one entry of a key set, with all its members (RFC 7517, section 4). A
+// member that is missing or not a string is empty here.
 type JWK struct {
 	Index              int
 	KeyID, Type, Curve string
@@ -27,7 +27,7 @@ type JWK struct {
 	err                error
 }
 
-// name is how a key is called in results.
+// name returns what results call the key.
 func (k *JWK) name() string {
 	if k.KeyID == "" {
 		return fmt.Sprintf("key %d", k.Index)
@@ -35,14 +35,14 @@ func (k *JWK) name() string {
 	return fmt.Sprintf("key %.64q", k.KeyID)
 }
 
-// signs reports whether the key is one for signatures, so far as its use says.
+// signs reports whether the use of the key allows signatures.
 func (k *JWK) signs() bool {
 	_, there := k.members["use"]
 	return !there || k.Use == "sig"
 }
 
-// algorithms are those that tokens by the key can have (RFC 7518, section
-// 3.1), the usual one first.
+// algorithms returns the algorithms that tokens signed with the key can have
+// (RFC 7518, section 3.1), the usual one first.
 func (k *JWK) algorithms() []string {
 	switch key := k.public.(type) {
 	case *rsa.PublicKey:
@@ -51,7 +51,8 @@ func (k *JWK) algorithms() []string {
 		}
 		return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 	case *ecdsa.PublicKey:
-		return []string{map[string]string{"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}[key.Curve.Params().Name]}
+		byCurve := map[string]string{"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+		return []string{byCurve[key.Curve.Params().Name]}
 	case ed25519.PublicKey:
 		return []string{"EdDSA"}
 	}
@@ -69,7 +70,7 @@ func (k *JWK) fits(alg string) bool {
 	return k.public == nil
 }
 
-// Keys are the keys of the set that ServiceAccount tokens can be signed with,
+// Keys returns the keys of the set that ServiceAccount tokens can be signed with,
 // in their order.
 func (o *Observation) Keys() []jwks.PublicKey {
 	keys, _, err := jwks.Filter(o.KeySet.Body)
@@ -79,8 +80,8 @@ func (o *Observation) Keys() []jwks.PublicKey {
 	return keys
 }
 
-// parseKeySet reads a key set one key at a time, so that all that is wrong
-// with any can be told.
+// parseKeySet reads a key set one key at a time, so that every fault of every
+// key can be reported.
 func parseKeySet(data []byte) ([]JWK, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(data, &members); err != nil || members == nil {
@@ -102,10 +103,12 @@ func parseJWK(i int, raw json.RawMessage) JWK {
 	if k.err = json.Unmarshal(raw, &k.members); k.err != nil {
 		return k
 	}
-	for name, to := range map[string]*string{"kid": &k.KeyID, "kty": &k.Type, "crv": &k.Curve, "use": &k.Use, "alg": &k.Algorithm} {
+	for name, to := range map[string]*string{
+		"kid": &k.KeyID, "kty": &k.Type, "crv": &k.Curve, "use": &k.Use, "alg": &k.Algorithm,
+	} {
 		_ = json.Unmarshal(k.members[name], to)
 	}
-	// Only what makes up the key: the rest has checks of its own.
+	// Only the members that make up the key: other checks look at the rest.
 	core := make(map[string]json.RawMessage)
 	for _, name := range []string{"kty", "crv", "n", "e", "x", "y"} {
 		if v, ok := k.members[name]; ok {
@@ -122,31 +125,31 @@ func parseJWK(i int, raw json.RawMessage) JWK {
 		return k
 	}
 	k.public = parsed.Key
-	// Vault and kube-apiserver refuse the whole set for a key with anything
-	// else in it that they cannot read.
+	// Vault and kube-apiserver refuse the whole set if they cannot read any
+	// other member of a key.
 	k.err = parsed.UnmarshalJSON(raw)
 	return k
 }
 
-// describe says what is wrong with bytes that are no JSON object.
+// describe says what is wrong with bytes that are not a JSON object.
 func describe(data []byte, err error) error {
 	start := bytes.TrimSpace(data)
 	switch {
 	case len(start) == 0:
 		return errors.New("it is empty")
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
-		return errors.New("it begins with a byte order mark")
+		return errors.New("it starts with a byte order mark")
 	case start[0] == '<':
 		return fmt.Errorf("it looks like HTML: %.40q", start)
 	case start[0] != '{':
-		return fmt.Errorf("it is no JSON object: %.40q", start)
+		return fmt.Errorf("it is not a JSON object: %.40q", start)
 	}
 	return err
 }
 
-// duplicate reports a member that stands twice in an object: which of the two
-// counts differs from one relying party to the next (RFC 8259, section 4).
-// Those in Go take members for the same that differ by case alone.
+// duplicate reports a member that an object has twice: which of the two counts
+// differs from one relying party to the next (RFC 8259, section 4). Relying
+// parties in Go treat members that differ only by case as the same.
 func duplicate(data []byte) error {
 	type level struct {
 		members map[string]bool // nil in an array
@@ -169,7 +172,7 @@ func duplicate(data []byte) error {
 		if name, ok := token.(string); ok && top != nil && top.members != nil && !top.value {
 			folded := strings.ToLower(strings.ToUpper(name))
 			if top.members[folded] {
-				return fmt.Errorf("the member %.64q stands twice", name)
+				return fmt.Errorf("the member %.64q occurs twice", name)
 			}
 			top.members[folded], top.value = true, true
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,46 +17,49 @@ import (
 	"oidc-provider/discovery"
 )
 
-// An Observation is what was seen of an issuer. It is not changed once it is
-// there.
+// An Observation is what was seen of an issuer. It does not change after it was
+// made.
 type Observation struct {
 	Options Options
 	Time    time.Time
 
-	// Issuer is the zero value, and IssuerErr says why, if it is no URL to
-	// ask.
+	// Issuer is the zero value, and IssuerErr says why, if it is not a URL that
+	// can be asked.
 	Issuer    discovery.Issuer
 	IssuerErr error
 
-	// Configuration and KeySet are the two documents. One that there was no
-	// way to ask for has no URL.
-	Configuration, KeySet Document
+	// Discovery and KeySet are the two documents. One that could not be
+	// requested has no URL.
+	Discovery, KeySet Document
 
-	// Metadata is what the configuration says, JWKs what the key set holds.
+	// Metadata and JWKs are the contents of the two documents.
 	Metadata Metadata
 	JWKs     []JWK
 
-	// What is wrong with the JSON of each.
+	// metadataErr and keySetErr say what is wrong with the JSON of each.
 	metadataErr, keySetErr error
 
 	token *token
 }
 
-func (o *Observation) configuration() *Document { return &o.Configuration }
-func (o *Observation) keySet() *Document        { return &o.KeySet }
+func (o *Observation) discovery() *Document { return &o.Discovery }
+func (o *Observation) keySet() *Document    { return &o.KeySet }
 
-// A Document is what there is at one URL.
+// unreachable reports whether requests were sent and no server answered.
+func (o *Observation) unreachable() bool { return o.Discovery.asked() && !o.Discovery.connected() }
+
+// A Document is what was found at one URL.
 type Document struct {
 	URL string
 
-	// Addresses are those of the host, "ip:port" each, ResolveErr is why
-	// there are none. Chosen says that they come from the options.
+	// Addresses of the host, "ip:port" each. ResolveErr says why there are
+	// none, Chosen that they come from the options.
 	Addresses  []string
 	ResolveErr error
 	Chosen     bool
 
-	// Answers are those to the tries, over all addresses in turn. HTTP10 is
-	// that to a client of HTTP/1.0, nil if none was asked for.
+	// Answers to the tries, over all addresses in turn. HTTP10 is the answer
+	// to an HTTP/1.0 client, nil if there was no such request.
 	Answers []Answer
 	HTTP10  *Answer
 
@@ -67,7 +71,7 @@ type Document struct {
 type Answer struct {
 	Address string
 	Err     error
-	// NoRoute says that this machine has no way to the address at all.
+	// NoRoute says that this machine has no route to the address.
 	NoRoute bool
 
 	Proto    string
@@ -78,7 +82,8 @@ type Answer struct {
 	Latency  time.Duration
 	Transfer []string // Transfer-Encoding
 
-	// Chain is what the server sent, the leaf first. TLS is the version.
+	// Chain is the certificates that the server sent, the leaf first. TLS is
+	// the version.
 	Chain []*x509.Certificate
 	TLS   uint16
 }
@@ -89,15 +94,39 @@ func (a *Answer) header(name string) string {
 	return strings.Join(a.Header[name], ", ")
 }
 
-// asked reports whether there was something to ask for.
+// asked reports whether the document was requested.
 func (d *Document) asked() bool { return d.URL != "" }
 
-// connected reports whether anybody answered at all.
+// connected reports whether any server answered.
 func (d *Document) connected() bool {
 	return slices.ContainsFunc(d.Answers, func(a Answer) bool { return a.answered() })
 }
 
-// first is the first good answer, or else the first that came, nil if none did.
+// unreachable describes why there is no answer.
+func (d *Document) unreachable() string {
+	if d.ResolveErr != nil {
+		return d.ResolveErr.Error()
+	}
+	var all []string
+	for i := range d.Answers {
+		all = append(all, fmt.Sprintf("%s: %.200s", d.Answers[i].Address, reason(d.Answers[i].Err)))
+	}
+	return list(all)
+}
+
+// reason returns the innermost error, which says what happened.
+func reason(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return name(err.Error())
+		}
+		err = inner
+	}
+}
+
+// first returns the first good answer, or else the first that came, nil if none
+// did.
 func (d *Document) first() (first *Answer) {
 	for i := range d.Answers {
 		switch a := &d.Answers[i]; {
@@ -110,7 +139,7 @@ func (d *Document) first() (first *Answer) {
 	return first
 }
 
-// Metadata is what discovery says, as relying parties read it.
+// Metadata is the contents of the discovery document, as relying parties read it.
 type Metadata struct {
 	Issuer        string
 	JWKSURI       string
@@ -119,8 +148,8 @@ type Metadata struct {
 	SubjectTypes  []string
 }
 
-// observe asks for everything. Who asks has no token: it is looked at when all
-// has been asked.
+// observe asks for everything. The token is examined afterwards: the code that
+// asks does not have it.
 func observe(ctx context.Context, options Options) *Observation {
 	raw := options.Token
 	options.Token = ""
@@ -139,11 +168,11 @@ func (o *Observation) observeDocuments(ctx context.Context) {
 	}
 	issuer := o.Issuer.URL()
 	c := &client{o.Options, issuer.Hostname()}
-	o.Configuration = c.document(ctx, o.Issuer.ConfigurationURL())
-	if o.Configuration.Body == nil {
+	o.Discovery = c.document(ctx, o.Issuer.ConfigurationURL())
+	if o.Discovery.Body == nil {
 		return
 	}
-	o.Metadata, o.metadataErr = parseMetadata(o.Configuration.Body)
+	o.Metadata, o.metadataErr = parseMetadata(o.Discovery.Body)
 	if checkJWKSURI(o.Issuer, o.Metadata.JWKSURI) != nil {
 		return
 	}
@@ -153,8 +182,8 @@ func (o *Observation) observeDocuments(ctx context.Context) {
 	}
 }
 
-// parseMetadata reads discovery as leniently as the most lenient relying
-// party: a member of the wrong type is as good as none.
+// parseMetadata reads the discovery document as leniently as the most lenient
+// relying party: a member of the wrong type counts as missing.
 func parseMetadata(data []byte) (Metadata, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(data, &members); err != nil || members == nil {
@@ -175,7 +204,7 @@ func parseMetadata(data []byte) (Metadata, error) {
 	return m, duplicate(data)
 }
 
-// checkJWKSURI reports why a jwks_uri is not to be asked.
+// checkJWKSURI reports why a jwks_uri must not be asked.
 func checkJWKSURI(issuer discovery.Issuer, raw string) error {
 	u, err := url.Parse(raw)
 	of := issuer.URL()
@@ -192,7 +221,7 @@ func checkJWKSURI(issuer discovery.Issuer, raw string) error {
 	return nil
 }
 
-// document asks for one document in all ways.
+// document asks for one document in every way.
 func (c *client) document(ctx context.Context, raw string) Document {
 	d := Document{URL: raw}
 	u, err := url.Parse(raw)
@@ -201,14 +230,14 @@ func (c *client) document(ctx context.Context, raw string) Document {
 		return d
 	}
 	c.resolve(ctx, u, &d)
-	if stray := slices.IndexFunc(d.Addresses, isLocal); stray >= 0 && !d.Chosen && u.Hostname() != c.host {
-		d.ResolveErr = fmt.Errorf("%s is this machine's own, or next to it, and was not asked", d.Addresses[stray])
+	if local := slices.IndexFunc(d.Addresses, isLocal); local >= 0 && !d.Chosen && u.Hostname() != c.host {
+		d.ResolveErr = fmt.Errorf("%s belongs to this machine or its network link, and was not asked", d.Addresses[local])
 		d.Addresses = nil
 	}
 	d.Answers = c.tries(ctx, u, d.Addresses)
 	if differ(d.Answers) {
-		// A rotation, or another change, may have come in between. What is
-		// wrong for longer is wrong again.
+		// A rotation, or another change, may have happened in between. A
+		// lasting difference shows again.
 		select {
 		case <-ctx.Done():
 		case <-time.After(settle):
@@ -230,9 +259,9 @@ func (c *client) document(ctx context.Context, raw string) Document {
 
 const settle = time.Second
 
-// tries asks every address once, all at the same time, and then those that
-// answered in turn, one after the other, up to the number of tries. Each
-// address is asked in another way each time.
+// tries asks every address once, all at the same time, and then the ones that
+// answered, one after the other, up to the number of tries. It asks each
+// address in a different way each time.
 func (c *client) tries(ctx context.Context, u *url.URL, addresses []string) []Answer {
 	answers := make([]Answer, len(addresses))
 	var wg sync.WaitGroup
@@ -257,7 +286,7 @@ func (c *client) tries(ctx context.Context, u *url.URL, addresses []string) []An
 	return answers
 }
 
-// differ reports whether good answers say different things.
+// differ reports whether the good answers differ.
 func differ(answers []Answer) bool {
 	var first []byte
 	for i := range answers {
@@ -300,16 +329,17 @@ func (c *client) resolve(ctx context.Context, u *url.URL, d *Document) {
 	}
 }
 
-// isLocal reports whether an address leads to the machine that asks, or to its
-// neighbours, as the metadata service of a cloud is one. An issuer on such an
-// address is what somebody has typed; where it leads from there is not.
+// isLocal reports whether an address belongs to this machine or to its network
+// link, like the metadata service of a cloud. The operator may choose such an
+// address for the issuer, but the issuer must not send us to one.
 func isLocal(address string) bool {
 	to, err := netip.ParseAddrPort(address)
 	ip := to.Addr().Unmap()
 	return err == nil && (ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast())
 }
 
-// hostPort is where a URL leads, with the port that its scheme stands for.
+// hostPort returns the host and port of a URL, with the default port of its
+// scheme if it has none.
 func hostPort(u *url.URL) string {
 	port := u.Port()
 	if port == "" {

@@ -2,16 +2,15 @@ package check
 
 import "time"
 
-// A Party is a kind of relying party, and what it can bear. A zero limit is
-// one that is not there or not documented.
+// A Party is a kind of relying party, with its limits. A zero limit does not
+// exist or is not documented.
 type Party struct {
-	Name  string
-	Title string
+	Name  string // in options and results
+	Title string // in texts
 
-	// Algorithms of the keys that it accepts, none for all that are
-	// advertised.
+	// Algorithms of the keys that it accepts, none for every advertised one.
 	Algorithms []string
-	// Cache is how long it holds the keys whatever Cache-Control says, and
+	// Cache is how long it keeps the keys regardless of Cache-Control, and
 	// Refetch whether an unknown kid makes it ask earlier.
 	Cache   time.Duration
 	Refetch bool
@@ -19,10 +18,10 @@ type Party struct {
 	// NoPort and MaxIssuer, in bytes, limit the issuer URL.
 	NoPort    bool
 	MaxIssuer int
-	// HTTPS says that it takes no other scheme, not even on loopback hosts.
+	// HTTPS says that it accepts no other scheme, not even on loopback hosts.
 	HTTPS bool
 	// Internet says that it asks from the public internet, PublicCA that it
-	// trusts no CA of one's own.
+	// trusts no private CA.
 	Internet bool
 	PublicCA bool
 
@@ -33,12 +32,12 @@ type Party struct {
 	MaxBytes   int
 	Timeout    time.Duration
 
-	// Audience is the one that its tokens have unless somebody chose another.
+	// Audience is the usual one of its tokens.
 	Audience string
 	// MaxSubject, in bytes, MaxAudiences, and MaxAudience, in bytes, limit
-	// the claims; MaxAge the time since iat. NoSpace says that white space in
-	// the subject is refused, AuthorizedParty that a token with several
-	// audiences needs an azp.
+	// the claims; MaxAge limits the time since iat. NoSpace says that it
+	// refuses white space in the subject, AuthorizedParty that a token with
+	// several audiences needs an azp.
 	MaxSubject      int
 	NoSpace         bool
 	MaxAudiences    int
@@ -63,8 +62,8 @@ var Parties = []Party{
 		Audience: "api://AzureADTokenExchange", MaxSubject: 600, NoSpace: true},
 	{Name: "vault", Title: "Vault", Refetch: true,
 		Algorithms: append([]string{"ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"}, rsaOnly...)},
-	// With an AuthenticationConfiguration; the older flags take RS256 alone
-	// unless they say more.
+	// With an AuthenticationConfiguration. The older flags accept only RS256
+	// unless they name more.
 	{Name: "kubernetes", Title: "kube-apiserver", HTTPS: true,
 		Algorithms: append([]string{"ES256", "ES384", "ES512", "PS256", "PS384", "PS512"}, rsaOnly...)},
 	{Name: "go-oidc", Title: "go-oidc", Refetch: true},
@@ -72,8 +71,8 @@ var Parties = []Party{
 	{Name: "istio", Title: "Istio", Cache: 20 * time.Minute},
 	{Name: "nginx", Title: "nginx OIDC reference", Cache: 12 * time.Hour, MaxBytes: 32 << 10},
 	{Name: "lua-resty-openidc", Title: "lua-resty-openidc", Algorithms: rsaOnly, Cache: 24 * time.Hour, Refetch: true},
-	{Name: "spring", Title: "Spring Security, older Nimbus", Algorithms: []string{"RS256"}, Cache: 5 * time.Minute, Refetch: true,
-		MaxBytes: 51200, Timeout: 500 * time.Millisecond},
+	{Name: "spring", Title: "Spring Security, older Nimbus", Algorithms: []string{"RS256"},
+		Cache: 5 * time.Minute, Refetch: true, MaxBytes: 51200, Timeout: 500 * time.Millisecond},
 	{Name: "jose", Title: "jose for Node.js", Cache: 10 * time.Minute, Refetch: true, Timeout: 5 * time.Second},
 	{Name: "jwks-rsa", Title: "jwks-rsa for Node.js", Cache: 10 * time.Minute, Refetch: true},
 	{Name: "pyjwt", Title: "PyJWT", Cache: 5 * time.Minute, Refetch: true},
@@ -92,7 +91,7 @@ func PartyByName(name string) (Party, bool) {
 	return Party{}, false
 }
 
-// PartyNames are the names of all [Parties].
+// PartyNames returns the names of all [Parties].
 func PartyNames() []string {
 	names := make([]string, len(Parties))
 	for i, p := range Parties {
@@ -101,7 +100,7 @@ func PartyNames() []string {
 	return names
 }
 
-// titles are the names for people of those that a rule is for.
+// titles returns the names and titles of the relying parties that have a rule.
 func titles(rule func(Party) bool) (names, titles []string) {
 	for _, p := range Parties {
 		if rule(p) {

@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// list is items as people write them, without end.
+// list joins items as in a sentence, and shortens long lists.
 func list(items []string) string {
 	const most = 8
 	if more := len(items) - most; more > 0 {
@@ -27,11 +27,11 @@ func list(items []string) string {
 	}
 }
 
-// name is what somebody else has called something, safe to be printed.
+// name makes a name that the other side has chosen safe to print.
 func name(s string) string { return clean(s, 200) }
 
-// clean is text without anything that a terminal would not just print, and
-// without end.
+// clean replaces everything that a terminal would not just print, and shortens
+// the text to longest bytes.
 func clean(s string, longest int) string {
 	s = strings.ToValidUTF8(strings.Map(printable, s), "?")
 	if len(s) > longest {
