@@ -2,88 +2,129 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"oidc-provider/internal/check"
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/signer"
 )
 
 func newCheckCommand() *cobra.Command {
-	var ask askFlags
-	var output outputFlag
 	var c checkCommand
 	cmd := &cobra.Command{
 		Use:   "check ISSUER",
-		Short: "Ask an issuer everything that relying parties will, and say what is wrong",
-		Long: `Ask a live issuer, ours or anybody's, everything that relying parties will, and
-say what is wrong, why it matters to whom, and what to do. Nothing is needed but
-the URL that stands in the tokens.
+		Short: "Ask an issuer everything that relying parties ask, and report what is wrong",
+		Long: `Ask a live issuer, ours or any other, everything that relying parties ask. Report
+what is wrong, which relying parties it affects, and how to fix it. Only the
+issuer URL is needed, exactly as in the tokens.
 
-Each document is asked for ten times, from every address of the host, over
-HTTP/2, HTTP/1.1 and HTTP/1.0, with and without compression. No redirect is
-followed. A token that is given is looked at here and sent nowhere.
+Each document is requested ten times, from every address of the host, over
+HTTP/2, HTTP/1.1 and HTTP/1.0, with and without compression. Redirects are not
+followed. A token, if given, is examined here and sent nowhere.
 
-Exit status: 0 if nothing failed (there may be warnings), 1 if something did,
+Failures and warnings come first. At the end there is a verdict for each relying
+party: it accepts the issuer's tokens, refuses them, or it depends on the version
+and settings of the relying party, or on the replica that it asks.
+
+Exit status: 0 if nothing failed (there may be warnings), 1 if something failed,
 2 if the issuer could not be checked.`,
 		Example: `  oidc-provider check https://oidc.example.com
-  oidc-provider check https://oidc.example.com --for aws,nginx -o json | jq -r '.results[] | select(.status == "fail").check'
-  kubectl create token default --audience sts.amazonaws.com | oidc-provider check https://oidc.example.com --for aws --token -
+  oidc-provider check https://oidc.example.com --for aws,nginx -o json |
+    jq -r '.results[] | select(.status == "fail").check'
+  kubectl create token default --audience sts.amazonaws.com |
+    oidc-provider check https://oidc.example.com --for aws --token -
 
-  # A new server, before DNS leads to it
+  # A new server that is not in DNS yet
   oidc-provider check https://oidc.example.com --connect-to oidc.example.com:443:192.0.2.7:443
 
-  # What is checked
+  # List the checks
   oidc-provider check --list`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if c.list && len(args) == 0 {
 				return nil
 			}
-			return couldNot(cobra.ExactArgs(1)(cmd, args))
+			return couldNot(oneIssuer(args))
 		},
+		ValidArgsFunction: cobra.NoFileCompletions,
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			return couldNot(cmd.Root().PersistentPreRunE(cmd, args))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.json = output.structured()
 			if c.list {
 				return c.printList(cmd.OutOrStdout())
 			}
-			options, err := ask.options(args[0])
-			if err != nil {
-				return couldNot(err)
-			}
-			return c.run(cmd, options)
+			return c.run(cmd, args[0])
 		},
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return couldNot(cmd.Root().FlagErrorFunc()(cmd, err))
 	})
-	f := cmd.Flags()
-	ask.add(f)
-	f.StringSliceVar(&c.parties, "for", check.DefaultParties, "relying parties to judge for, of "+strings.Join(check.PartyNames(), ", ")+"; or all")
-	f.StringVar(&c.tokenFile, "token", "", "file with a token to judge as well, or - for standard input")
-	f.StringVar(&c.audience, "audience", "", "audience that the token should be for")
-	f.StringVar(&c.socket, "signer-socket", "", "socket of kube-apiserver's signer, to compare its keys with those that are published")
-	f.BoolVar(&c.watch, "watch", false, "go on, and print what changes")
-	f.DurationVar(&c.interval, "interval", time.Minute, "time between two rounds of --watch")
-	f.BoolVar(&c.list, "list", false, "list the checks instead")
-	output.add(cmd, "table")
+	c.addFlags(cmd)
 	return cmd
 }
 
-// couldNot gives err the exit status of a check that did not come about.
+func oneIssuer(args []string) error {
+	switch len(args) {
+	case 1:
+		return nil
+	case 0:
+		return hint.Errorf("for example `oidc-provider check https://oidc.example.com`", "check: the issuer's URL is missing")
+	}
+	return fmt.Errorf("check: want one issuer, got %d arguments", len(args))
+}
+
+type checkCommand struct {
+	ask                         askFlags
+	output                      outputFlag
+	parties                     []string
+	tokenFile, audience, socket string
+	watch, list, verbose        bool
+	interval                    time.Duration
+}
+
+func (c *checkCommand) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	c.ask.add(f)
+	f.StringSliceVar(&c.parties, "for", check.DefaultParties,
+		"judge for the relying parties `NAME,...` of "+strings.Join(check.PartyNames(), ", ")+"; or all")
+	f.StringVar(&c.tokenFile, "token", "", "also judge the token in `FILE`, or - for standard input")
+	f.StringVar(&c.audience, "audience", "", "the `AUDIENCE` that the token must be for")
+	f.StringVar(&c.socket, "signer-socket", "",
+		"compare the published keys with those of kube-apiserver's signer at the Unix socket `FILE`")
+	f.BoolVar(&c.watch, "watch", false, "keep checking, and print changes")
+	f.DurationVar(&c.interval, "interval", time.Minute, "`DURATION` between two rounds of --watch")
+	f.BoolVar(&c.list, "list", false, "list the checks instead")
+	f.BoolVarP(&c.verbose, "verbose", "v", false, "also list the checks that passed or were skipped")
+	c.output.add(cmd, "table")
+	cmd.RegisterFlagCompletionFunc("for", completeParties)
+}
+
+// completeParties completes the last of several names that commas separate.
+func completeParties(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	before := typed[:strings.LastIndex(typed, ",")+1]
+	chosen := strings.Split(before, ",")
+	var names []string
+	for _, p := range check.Parties {
+		if !slices.Contains(chosen, p.Name) {
+			names = append(names, before+p.Name+"\t"+p.Title)
+		}
+	}
+	if before == "" {
+		names = append(names, "all")
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+// couldNot gives err the exit status of a check that did not take place.
 func couldNot(err error) error {
 	if err == nil {
 		return nil
@@ -91,47 +132,49 @@ func couldNot(err error) error {
 	return exitError{2, err}
 }
 
-type checkCommand struct {
-	parties                     []string
-	tokenFile, audience, socket string
-	watch, list, json           bool
-	interval                    time.Duration
+func (c *checkCommand) run(cmd *cobra.Command, issuer string) error {
+	o, err := c.options(cmd, issuer)
+	if err != nil {
+		return couldNot(err)
+	}
+	if c.watch {
+		return c.follow(cmd, o)
+	}
+	report, err := c.round(cmd.Context(), o)
+	if report != nil {
+		if err := c.print(cmd.OutOrStdout(), report); err != nil {
+			return couldNot(err)
+		}
+	}
+	return checkStatus(report, err)
 }
 
-func (c *checkCommand) run(cmd *cobra.Command, o check.Options) error {
+func (c *checkCommand) options(cmd *cobra.Command, issuer string) (check.Options, error) {
+	o, err := c.ask.options(issuer)
+	if err != nil {
+		return o, err
+	}
 	o.Parties, o.Audience = c.parties, c.audience
 	if slices.Contains(c.parties, "all") {
 		o.Parties = check.PartyNames()
 	}
 	switch {
 	case c.interval <= 0:
-		return couldNot(errors.New("--interval must be more than 0"))
+		return o, errors.New("--interval must be more than 0")
 	case c.audience != "" && c.tokenFile == "":
-		return couldNot(errors.New("--audience goes with --token"))
+		return o, errors.New("--audience needs --token")
 	case strings.Contains(c.tokenFile, "eyJ"):
-		return couldNot(errors.New("--token wants a file, or - for standard input: everybody on this machine can read what is on a command line"))
+		return o, hint.Errorf("put it into a file, or give it on standard input with --token -",
+			"--token wants a file: every user of this machine can read the command line")
 	}
 	if c.tokenFile != "" {
-		token, err := readTokenFile(cmd.InOrStdin(), c.tokenFile)
-		if err != nil {
-			return couldNot(err)
-		}
-		o.Token = token
+		o.Token, err = readTokenFile(cmd.InOrStdin(), c.tokenFile)
 	}
-	if !c.watch {
-		report, err := c.once(cmd.Context(), o)
-		if report != nil {
-			if err := c.print(cmd.OutOrStdout(), report); err != nil {
-				return couldNot(err)
-			}
-		}
-		return verdict(report, err)
-	}
-	return c.follow(cmd, o)
+	return o, err
 }
 
-// once asks the signer, if there is one, and the issuer.
-func (c *checkCommand) once(ctx context.Context, o check.Options) (*check.Report, error) {
+// round asks the signer, if there is one, and the issuer.
+func (c *checkCommand) round(ctx context.Context, o check.Options) (*check.Report, error) {
 	if c.socket != "" {
 		s, err := askSigner(ctx, c.socket, o.Timeout)
 		if err != nil {
@@ -156,8 +199,9 @@ func askSigner(ctx context.Context, socket string, timeout time.Duration) (*chec
 	return s, nil
 }
 
-// verdict is the exit status of a report, and of the error that came with it.
-func verdict(report *check.Report, err error) error {
+// checkStatus returns the exit status for a report, and for the error that came
+// with it.
+func checkStatus(report *check.Report, err error) error {
 	if err != nil {
 		return couldNot(err)
 	}
@@ -167,15 +211,15 @@ func verdict(report *check.Report, err error) error {
 	return nil
 }
 
-// follow asks again and again, until it is interrupted, and prints what has
-// changed. A token is read once.
+// follow checks again and again, until it is interrupted, and prints what has
+// changed. It reads a token once.
 func (c *checkCommand) follow(cmd *cobra.Command, o check.Options) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	known := map[string]string{}
-	last := couldNot(errors.New("interrupted before anything was known"))
+	known := map[string]check.Result{}
+	last := couldNot(errors.New("interrupted before the first round had ended"))
 	for {
-		report, err := c.once(ctx, o)
+		report, err := c.round(ctx, o)
 		if ctx.Err() != nil {
 			return last
 		}
@@ -183,94 +227,18 @@ func (c *checkCommand) follow(cmd *cobra.Command, o check.Options) error {
 			return couldNot(err)
 		}
 		if err != nil && !errors.Is(err, check.ErrUnreachable) {
-			warn(cmd, "%s: %v", formatTime(time.Now()), err)
+			warn(cmd, "%s: %s", formatTime(time.Now()), hint.Text(err, flagName))
 		}
 		if report != nil {
 			if err := c.printChanges(cmd.OutOrStdout(), known, report); err != nil {
 				return couldNot(err)
 			}
 		}
-		last = verdict(report, err)
+		last = checkStatus(report, err)
 		select {
 		case <-ctx.Done():
 			return last
 		case <-time.After(c.interval):
 		}
 	}
-}
-
-// printChanges prints all of the first report, and of a later one what is
-// different from what is known. What could not be asked this time has not
-// changed.
-func (c *checkCommand) printChanges(w io.Writer, known map[string]string, now *check.Report) error {
-	first := len(known) == 0
-	for _, r := range now.Results {
-		state := stateOf(r)
-		if r.Status == check.Skip || state == known[r.Check] {
-			continue
-		}
-		known[r.Check] = state
-		if !first && !c.json {
-			fmt.Fprintf(w, "%s  ", formatTime(now.Time))
-			printResult(w, r)
-		}
-	}
-	if first || c.json {
-		return c.print(w, now)
-	}
-	return nil
-}
-
-// stateOf is what has to differ for a result to be worth a line: its status,
-// and what is wrong, unless that is a time, which is another one each time.
-func stateOf(r check.Result) string {
-	_, what, _ := strings.Cut(r.Check, "/")
-	if r.Status == check.Pass || what == "latency" || what == "wait" || what == "expiry" || what == "answer" {
-		return string(r.Status)
-	}
-	return string(r.Status) + " " + r.Seen
-}
-
-// print shows a report; as JSON it is one line a round with --watch.
-func (c *checkCommand) print(w io.Writer, report *check.Report) error {
-	if c.json {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		if !c.watch {
-			enc.SetIndent("", "  ")
-		}
-		return enc.Encode(report)
-	}
-	for _, r := range report.Results {
-		if r.Status != check.Skip {
-			printResult(w, r)
-		}
-	}
-	_, err := fmt.Fprintf(w, "\n%d passed, %d warned, %d failed, %d skipped (-o json shows them)\n",
-		report.Count(check.Pass), report.Count(check.Warn), report.Count(check.Fail), report.Count(check.Skip))
-	return err
-}
-
-func printResult(w io.Writer, r check.Result) {
-	fmt.Fprintf(w, "%-4s  %-22s  %s\n", r.Status, r.Check, r.Seen)
-	if r.Why != "" {
-		fmt.Fprintf(w, "%30swhy: %s\n", "", r.Why)
-	}
-	if r.Do != "" {
-		fmt.Fprintf(w, "%30sdo:  %s\n", "", r.Do)
-	}
-}
-
-func (c *checkCommand) printList(w io.Writer) error {
-	if c.json {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(check.List())
-	}
-	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "CHECK\tASKS")
-	for _, one := range check.List() {
-		fmt.Fprintf(table, "%s\t%s\n", one.ID, one.Asks)
-	}
-	return table.Flush()
 }

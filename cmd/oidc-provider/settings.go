@@ -1,5 +1,10 @@
 package main
 
+import (
+	"regexp"
+	"strings"
+)
+
 // flagNames are the flags for the settings of a configuration file that hints
 // name: see package hint.
 var flagNames = map[string]string{
@@ -33,10 +38,16 @@ var flagNames = map[string]string{
 }
 
 // flagName returns the flag for a setting, or the setting itself if only a
-// configuration file has it.
+// configuration file has it. {option.caFile} is --ca-file, of commands whose
+// options no configuration file has.
 func flagName(field string) string {
+	if option, ok := strings.CutPrefix(field, "option."); ok {
+		return "--" + strings.ToLower(upperCase.ReplaceAllString(option, "-$0"))
+	}
 	if flag, ok := flagNames[field]; ok {
 		return flag
 	}
 	return field
 }
+
+var upperCase = regexp.MustCompile(`[A-Z]`)

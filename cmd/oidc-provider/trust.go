@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"oidc-provider/discovery"
 	"oidc-provider/internal/check"
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/trust"
 )
 
@@ -19,12 +19,12 @@ func newTrustCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trust",
 		Short: "Print what makes a relying party trust an issuer",
-		Long: `Print what makes a relying party trust an issuer, ours or anybody's, and lets one
-ServiceAccount in: commands to run, Terraform, configuration, and a Pod that
-proves it. Nothing is changed anywhere.
+		Long: `Print what makes a relying party trust an issuer, ours or any other, and gives
+access to one ServiceAccount: commands to run, Terraform, configuration, and a
+Pod that proves it. This command itself changes nothing.
 
-The issuer is asked first, as ` + "`oidc-provider check`" + ` does for that relying party.
-If something fails that it would stumble over, nothing is printed but that.`,
+It first asks the issuer, as ` + "`oidc-provider check`" + ` does for that relying party.
+If a check fails that matters to it, only that failure is printed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -41,43 +41,45 @@ type trustCommand struct {
 	format string
 	force  bool
 	ask    askFlags
-	// parties are those that the issuer is judged for, and matters says which
-	// results matter; nil stands for all.
+	// parties returns the relying parties that the issuer is judged for.
+	// matters, if set, reports whether a result matters.
 	parties func() []string
 	matters func(check.Result) bool
-	// elsewhere, if there is one, reports whether the relying party does not ask
-	// at the issuer, which then need not be reached from here either.
-	elsewhere func() bool
-	// seen, if there is one, takes more from what was seen than all do.
-	seen func(*cobra.Command, *check.Observation) error
+	// unasked, if set, reports whether the relying party never asks the issuer
+	// at its URL, which then need not be reachable from here either.
+	unasked func() bool
+	// observed, if set, takes more from what was seen of the issuer than all do.
+	observed func(*cobra.Command, *check.Observation) error
 }
 
 func newTrust(setup trust.Setup, facts *trust.Facts, party string) *trustCommand {
 	return &trustCommand{setup: setup, facts: facts, parties: func() []string { return []string{party} }}
 }
 
-// command completes cmd, which has the words of one relying party. flags adds
-// what only that has.
+// command completes cmd, which has the texts for one relying party. flags adds
+// the flags that only that one has.
 func (t *trustCommand) command(cmd *cobra.Command, flags func(*pflag.FlagSet)) *cobra.Command {
 	target := t.setup.Target()
 	cmd.Use = target.Name + " --issuer URL"
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return t.run(cmd) }
 	f := cmd.Flags()
-	f.StringVar(&t.issuer, "issuer", "", "the issuer to trust, as it stands in the tokens (required)")
-	f.StringVar(&t.format, "format", target.Formats[0], "what to print: "+strings.Join(target.Formats, ", "))
-	f.StringVarP(&t.facts.Namespace, "namespace", "n", "default", "namespace of the ServiceAccount to let in")
-	f.StringVar(&t.facts.ServiceAccount, "service-account", "default", "name of the ServiceAccount to let in")
-	f.StringVar(&t.facts.Audience, "audience", target.Audience, "whom its tokens are for")
-	f.BoolVar(&t.force, "force", false, "print it even if the checks say that it will not work")
+	f.StringVar(&t.issuer, "issuer", "", "the issuer `URL` to trust, exactly as in the tokens (required)")
+	f.StringVar(&t.format, "format", target.Formats[0], "`FORMAT` to print: "+strings.Join(target.Formats, ", "))
+	f.StringVarP(&t.facts.Namespace, "namespace", "n", "default", "`NAMESPACE` of the ServiceAccount to give access to")
+	f.StringVar(&t.facts.ServiceAccount, "service-account", "default", "`NAME` of the ServiceAccount to give access to")
+	f.StringVar(&t.facts.Audience, "audience", target.Audience, "`AUDIENCE` of its tokens")
+	f.BoolVar(&t.force, "force", false, "print it even if the checks find that it will not work")
 	t.ask.add(f)
 	flags(f)
+	cmd.RegisterFlagCompletionFunc("format",
+		cobra.FixedCompletions(target.Formats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 func (t *trustCommand) run(cmd *cobra.Command) error {
 	if t.issuer == "" {
-		return errors.New("--issuer is required: the one whose tokens are to be trusted")
+		return hint.Errorf("name the issuer whose tokens are to be trusted", "--issuer is required")
 	}
 	var err error
 	if t.facts.Issuer, err = discovery.ParseIssuer(t.issuer); err != nil {
@@ -108,59 +110,57 @@ func (t *trustCommand) run(cmd *cobra.Command) error {
 	return err
 }
 
-// warnWide is for those who have not said whom to let in.
+// warnWide warns if no ServiceAccount was named.
 func (t *trustCommand) warnWide(cmd *cobra.Command) {
+	const narrow = "(hint: --service-account NAME gives access to one ServiceAccount only)"
 	switch k, kubernetes := t.setup.(*trust.Kubernetes); {
 	case cmd.Flags().Changed("service-account"):
 	case kubernetes && !k.Only && t.format != "pod":
-		warn(cmd, "every ServiceAccount of %s is let in (hint: --service-account NAME lets in one alone)", t.issuer)
+		warn(cmd, "every ServiceAccount of %s gets access %s", t.issuer, narrow)
 	default:
-		warn(cmd, "the ServiceAccount %s of the namespace %s is that of every Pod there without one of its own (hint: --service-account NAME)", t.facts.ServiceAccount, t.facts.Namespace)
+		warn(cmd, "every Pod in the namespace %s that names no ServiceAccount uses %s, which gets access %s",
+			t.facts.Namespace, t.facts.ServiceAccount, narrow)
 	}
 }
 
-// look asks the issuer, says on stderr what is wrong with it, and learns what
-// the set-up needs.
+// look asks the issuer, reports on stderr what is wrong with it, and takes from
+// the answers what the set-up needs.
 func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
 	report, err := runCheck(cmd.Context(), options)
 	switch {
 	case report == nil:
 		return err
-	case err != nil && !t.force && (t.elsewhere == nil || !t.elsewhere()):
-		return fmt.Errorf("%w (hint: --connect-to names another address to ask, --force prints what needs no answer)", err)
+	case err != nil && !t.force && (t.unasked == nil || !t.unasked()):
+		return hint.Wrap(err, "--connect-to names another address to ask, --force prints what needs no answer")
 	case err != nil:
 		warn(cmd, "%v", err)
 	default:
-		if failed := t.tell(cmd, report); failed > 0 && !t.force {
-			return fmt.Errorf("nothing is printed: %s would not trust %s as it is (hint: --force prints it all the same)", t.setup.Target().Name, t.issuer)
+		if failed := t.printFindings(cmd, report); failed > 0 && !t.force {
+			return hint.Errorf("--force prints it anyway", "nothing is printed: %s would not trust %s as it is now",
+				t.setup.Target().Name, t.issuer)
 		}
 	}
-	if !verified(report) {
-		// It stands in no set-up, not even with --force: it would be trusted for good.
-		warn(cmd, "the keys, the jwks_uri and the certificates that were seen may be anybody's, and are not used (hint: --ca-file FILE if the CA is your own)")
+	if !report.Authentic() {
+		// No set-up uses it, not even with --force: it would be trusted permanently.
+		warn(cmd, "the keys, the jwks_uri and the certificates may come from an attacker, and are not used "+
+			"(hint: --ca-file FILE if the CA is private)")
 		return nil
 	}
 	t.facts.JWKSURI, t.facts.Keys = report.Seen.KeySet.URL, report.Seen.Keys()
-	if t.seen != nil {
-		return t.seen(cmd, report.Seen)
+	if t.observed != nil {
+		return t.observed(cmd, report.Seen)
 	}
 	return nil
 }
 
-// verified reports whether no certificate was a stranger's.
-func verified(report *check.Report) bool {
-	return !slices.ContainsFunc(report.Results, func(r check.Result) bool {
-		return r.Status == check.Fail && strings.HasSuffix(r.Check, "/certificate")
-	})
-}
-
-// tell prints warnings and failures, and counts these.
-func (t *trustCommand) tell(cmd *cobra.Command, report *check.Report) (failed int) {
-	for _, r := range report.Results {
-		if r.Status != check.Warn && r.Status != check.Fail || t.matters != nil && !t.matters(r) {
+// printFindings prints warnings and failures, and returns the number of
+// failures.
+func (t *trustCommand) printFindings(cmd *cobra.Command, report *check.Report) (failed int) {
+	for _, r := range report.Findings() {
+		if t.matters != nil && !t.matters(r) {
 			continue
 		}
-		printResult(cmd.ErrOrStderr(), r)
+		printResult(cmd.ErrOrStderr(), colours(cmd.ErrOrStderr()), r)
 		if r.Status == check.Fail {
 			failed++
 		}
@@ -168,9 +168,10 @@ func (t *trustCommand) tell(cmd *cobra.Command, report *check.Report) (failed in
 	return failed
 }
 
-// thumbprints are those of both documents' servers, each once.
+// thumbprints returns the thumbprints for the servers of both documents, each
+// once.
 func thumbprints(cmd *cobra.Command, seen *check.Observation) (all []string) {
-	for _, d := range []*check.Document{&seen.Configuration, &seen.KeySet} {
+	for _, d := range []*check.Document{&seen.Discovery, &seen.KeySet} {
 		for i := range d.Answers {
 			chain := d.Answers[i].Chain
 			print := trust.Thumbprint(chain)
@@ -179,7 +180,8 @@ func thumbprints(cmd *cobra.Command, seen *check.Observation) (all []string) {
 			}
 			all = append(all, print)
 			if len(chain) == 1 {
-				warn(cmd, "%s sends no certificate but its own, so AWS IAM must be told the thumbprint of each new one (hint: let it send the chain of its CA as well)", d.URL)
+				warn(cmd, "%s sends only its own certificate, so AWS IAM needs the thumbprint of each new one "+
+					"(hint: let the server send the chain of its CA as well)", d.URL)
 			}
 		}
 	}

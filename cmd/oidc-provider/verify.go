@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,76 +15,90 @@ import (
 	"github.com/spf13/cobra"
 
 	"oidc-provider/internal/check"
+	"oidc-provider/internal/hint"
+	"oidc-provider/internal/httpclient"
+	"oidc-provider/internal/input"
 )
 
 func newVerifyCommand() *cobra.Command {
-	var issuer, audience string
-	var ask askFlags
-	var explain bool
-	var output outputFlag
+	var v verifyCommand
 	cmd := &cobra.Command{
 		Use:   "verify --issuer URL --audience AUDIENCE [TOKEN | -]",
 		Short: "Verify a ServiceAccount token against an issuer's documents",
 		Long: `Verify a ServiceAccount token as a relying party does: with go-oidc, against the
-documents that the issuer publishes now. Prints the claims, or says what is
+documents that the issuer publishes now. Print the claims, or report what is
 wrong. The token is an argument, or comes from standard input.
 
-With --explain it says instead what each relying party would answer, and why,
-once it has been told to trust this issuer, subject and audience. --audience is
-not needed then. The exit status is that of go-oidc's answer.
+With --explain, report instead what each relying party does with the token, and
+why, once it trusts this issuer, subject and audience. --audience is optional
+then. The exit status is that of go-oidc's verdict.
 
-A token that passes here may be bound to a Pod that is gone: only a TokenReview
-by the API server sees that.`,
+A token that passes here may be bound to a Pod that no longer exists: only a
+TokenReview by the API server detects that.`,
 		Example: `  oidc-provider verify --issuer https://oidc.example.com --audience vault eyJhbGciOi...
-  kubectl create token default --audience demo | oidc-provider verify --issuer https://oidc.example.com --audience demo -
+  kubectl create token default --audience demo |
+    oidc-provider verify --issuer https://oidc.example.com --audience demo -
   oidc-provider verify --issuer https://oidc.example.com --explain - < /var/run/secrets/tokens/aws`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case issuer == "":
-				return errors.New("--issuer is required: the one whose tokens you trust, not the one that the token names")
-			case audience == "" && !explain:
-				return errors.New("--audience is required: a token that was made for somebody else must not pass")
-			case output.structured() && !explain:
-				return errors.New("-o json goes with --explain: without it claims are printed, which are JSON")
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("verify: want one token, got %d arguments", len(args))
 			}
-			token, err := readToken(cmd.InOrStdin(), args)
-			if err != nil {
-				return err
-			}
-			options, err := ask.options(issuer)
-			if err != nil {
-				return err
-			}
-			if explain {
-				return explainToken(cmd, options, token, audience, output.structured())
-			}
-			v, err := newVerifier(cmd.Context(), options, audience)
-			if err != nil {
-				return err
-			}
-			claims, err := v.verify(cmd.Context(), token)
-			if err != nil {
-				return err
-			}
-			var out bytes.Buffer
-			if err := json.Indent(&out, claims, "", "  "); err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), out.String())
 			return nil
 		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              v.run,
 	}
-	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer to trust (required)")
-	cmd.Flags().StringVar(&audience, "audience", "", "the audience that the token must be for (required without --explain)")
-	cmd.Flags().BoolVar(&explain, "explain", false, "say what each relying party would answer, and why")
-	ask.add(cmd.Flags())
-	output.add(cmd, "table")
+	f := cmd.Flags()
+	f.StringVar(&v.issuer, "issuer", "", "the issuer `URL` to trust (required)")
+	f.StringVar(&v.audience, "audience", "", "the `AUDIENCE` that the token must be for (required without --explain)")
+	f.BoolVar(&v.explain, "explain", false, "report what each relying party does with the token, and why")
+	v.ask.add(f)
+	v.output.add(cmd, "table")
 	return cmd
 }
 
-// maxDocument bounds what is read from elsewhere.
-const maxDocument = 1 << 20
+type verifyCommand struct {
+	issuer, audience string
+	ask              askFlags
+	explain          bool
+	output           outputFlag
+}
+
+func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
+	switch {
+	case v.issuer == "":
+		return hint.Errorf("name the issuer whose tokens you trust, not the one that the token names", "--issuer is required")
+	case v.audience == "" && !v.explain:
+		return hint.Errorf("a token for another audience must not pass", "--audience is required")
+	case v.output.structured() && !v.explain:
+		return hint.Errorf("without it, the claims are printed, which are JSON", "-o %s needs --explain", v.output.format)
+	}
+	token, err := readToken(cmd.InOrStdin(), args)
+	if err != nil {
+		return err
+	}
+	options, err := v.ask.options(v.issuer)
+	if err != nil {
+		return err
+	}
+	if v.explain {
+		return explainToken(cmd, options, token, v.audience, &v.output)
+	}
+	verifier, err := newVerifier(cmd.Context(), options, v.audience)
+	if err != nil {
+		return err
+	}
+	claims, err := verifier.verify(cmd.Context(), token)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, claims, "", "  "); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), out.String())
+	return err
+}
 
 func readToken(stdin io.Reader, args []string) (string, error) {
 	token := "-"
@@ -110,7 +122,7 @@ func readTokenFile(stdin io.Reader, name string) (string, error) {
 		defer f.Close()
 		from = f
 	}
-	data, err := io.ReadAll(io.LimitReader(from, check.MaxToken+1))
+	data, err := input.ReadAtMost(from, check.MaxToken)
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}
@@ -121,17 +133,16 @@ func trimToken(token string) (string, error) {
 	token = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(token), "Bearer "))
 	switch {
 	case token == "":
-		return "", errors.New("there is no token (hint: give it as an argument or on standard input)")
+		return "", hint.Errorf("give it as an argument or on standard input", "there is no token")
 	case len(token) > check.MaxToken:
 		return "", fmt.Errorf("the token is longer than %d bytes", check.MaxToken)
 	}
 	return token, nil
 }
 
-// newClient is a client as options say.
+// newClient returns an HTTP client with the options.
 func newClient(o check.Options) *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: o.Roots}
+	transport := httpclient.Transport(o.Roots)
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if to := o.ConnectTo[strings.ToLower(address)]; len(to) > 0 {
@@ -142,7 +153,10 @@ func newClient(o check.Options) *http.Client {
 	return &http.Client{Timeout: o.Timeout, Transport: bounded{transport}}
 }
 
-// bounded cuts responses off that are longer than any document of an issuer.
+// maxDocument bounds a response, in bytes. No document of an issuer is longer.
+const maxDocument = 1 << 20
+
+// bounded cuts off responses that are longer than that.
 type bounded struct{ http.RoundTripper }
 
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -159,20 +173,22 @@ type verifier struct {
 	audience string
 	client   *http.Client
 	provider *oidc.Provider
-	seen     *check.Observation // nil until somebody asks why
+	seen     *check.Observation // of the issuer, nil until a refusal is to be explained
 }
 
 func newVerifier(ctx context.Context, o check.Options, audience string) (*verifier, error) {
 	client := newClient(o)
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), o.Issuer)
 	if err != nil {
-		return nil, fmt.Errorf("asking %s for its configuration: %w (hint: is the issuer exactly as in the tokens, and reachable from here? --ca-file names a private CA; `oidc-provider check` says more)", o.Issuer, err)
+		return nil, hint.Errorf("the issuer must be exactly as in the tokens, and reachable from here; "+
+			"{option.caFile} names a private CA; `oidc-provider check` reports more",
+			"asking %s for its discovery document: %w", o.Issuer, err)
 	}
 	return &verifier{options: o, audience: audience, client: client, provider: provider}, nil
 }
 
-// verify returns the claims of a good ServiceAccount token. It is go-oidc that
-// decides; what comes after only finds words for it.
+// verify returns the claims of a valid ServiceAccount token. go-oidc decides; the
+// rest only explains.
 func (v *verifier) verify(ctx context.Context, token string) (json.RawMessage, error) {
 	ctx = oidc.ClientContext(ctx, v.client)
 	verified, err := v.provider.VerifierContext(ctx, &oidc.Config{ClientID: v.audience}).Verify(ctx, token)
@@ -185,7 +201,8 @@ func (v *verifier) verify(ctx context.Context, token string) (json.RawMessage, e
 	}
 	var c claims
 	if err := verified.Claims(&c); err != nil || !isServiceAccount(c) {
-		return nil, fmt.Errorf("not a ServiceAccount token: sub is %q, and kubernetes.io names ServiceAccount %q in namespace %q",
+		return nil, fmt.Errorf("not a ServiceAccount token: sub is %q, "+
+			"and kubernetes.io names ServiceAccount %q in namespace %q",
 			verified.Subject, c.Kubernetes.ServiceAccount.Name, c.Kubernetes.Namespace)
 	}
 	return raw, nil
@@ -193,5 +210,6 @@ func (v *verifier) verify(ctx context.Context, token string) (json.RawMessage, e
 
 func isServiceAccount(c claims) bool {
 	k := c.Kubernetes
-	return k.Namespace != "" && k.ServiceAccount.Name != "" && c.Subject == subjectPrefix+k.Namespace+":"+k.ServiceAccount.Name
+	subject := subjectPrefix + k.Namespace + ":" + k.ServiceAccount.Name
+	return k.Namespace != "" && k.ServiceAccount.Name != "" && c.Subject == subject
 }

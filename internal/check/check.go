@@ -140,6 +140,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return report, nil
 }
 
+// longest bounds texts, most of which the other side wrote, in bytes.
+const longest = 2000
+
 // judge runs the checks that concern a chosen relying party.
 func judge(o *Observation) *Report {
 	report := &Report{Issuer: o.Options.Issuer, Time: o.Time, Seen: o}
@@ -151,8 +154,6 @@ func judge(o *Observation) *Report {
 		if r.Status == "" || !slices.ContainsFunc(o.Options.Parties, r.Concerns) {
 			continue
 		}
-		// Most of what was seen was written by the other side.
-		const longest = 2000
 		r.Seen, r.Why, r.Do = clean(r.Seen, longest), clean(r.Why, longest), clean(r.Do, longest)
 		report.Results = append(report.Results, r)
 	}

@@ -145,7 +145,7 @@ func (r *Report) Correct(party string, refusal error) {
 		case refusal == nil:
 			*v = Verdict{Party: v.Party, Title: v.Title, Answer: Accepts}
 		case v.Answer != Refuses:
-			*v = Verdict{Party: v.Party, Title: v.Title, Answer: Refuses, Seen: refusal.Error()}
+			*v = Verdict{Party: v.Party, Title: v.Title, Answer: Refuses, Seen: clean(refusal.Error(), longest)}
 		}
 	}
 }
