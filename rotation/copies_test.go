@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/rotation"
 )
 
@@ -150,14 +151,14 @@ func TestCopyNames(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "Google", "-a", "a-", "a/b", "a b", "a\nb", "ä", strings.Repeat("a", 64), strings.Repeat("x", 5000)} {
-		if _, _, err := rotation.AddCopy(r, name, epoch); err == nil || !strings.Contains(err.Error(), "hint:") || len(err.Error()) > 400 {
+		if _, _, err := rotation.AddCopy(r, name, epoch); err == nil || hint.Of(err) == "" || len(err.Error()) > 400 {
 			t.Errorf("%.70q: got %v", name, err)
 		}
 	}
 	for i := range 64 {
 		r = addCopy(t, r, fmt.Sprint("copy", i), epoch)
 	}
-	if _, _, err := rotation.AddCopy(r, "one-more", epoch); err == nil || !strings.Contains(err.Error(), "hint:") {
+	if _, _, err := rotation.AddCopy(r, "one-more", epoch); err == nil || hint.Of(err) == "" {
 		t.Errorf("65 copies: got %v", err)
 	}
 }
@@ -204,15 +205,15 @@ func TestAcknowledge(t *testing.T) {
 		kid  []string
 		want string
 	}{
-		"no such copy":         {r, "gogle", nil, "names google, vault"},
+		"no such copy":         {r, "gogle", nil, "the copies of the ring are google, vault"},
 		"no copies":            {newRing(t, rotation.Policy{}), "google", nil, "copies add"},
 		"no such key":          {r, "google", []string{"nobody"}, "keys list"},
-		"revoked":              {revoked, "google", []string{active}, "take it out there"},
+		"revoked":              {revoked, "google", []string{active}, "remove the key from the copy"},
 		"not in the key set":   {r, "google", []string{other.KeyID()}, "no copy needs it"},
 		"one good and one not": {r, "google", []string{next, "nobody"}, "keys list"},
 	} {
 		now := latest(tt.ring.Updated, epoch)
-		if got, err := rotation.ConfirmCopy(tt.ring, tt.copy, now, tt.kid...); got != tt.ring || err == nil || !strings.Contains(err.Error(), tt.want) {
+		if got, err := rotation.ConfirmCopy(tt.ring, tt.copy, now, tt.kid...); got != tt.ring || err == nil || !strings.Contains(text(err), tt.want) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, tt.want)
 		}
 	}
@@ -289,7 +290,7 @@ func TestRemoveCopy(t *testing.T) {
 	before := newRing(t, rotation.Policy{})
 	r := advance(t, addCopy(t, addCopy(t, before, "google", epoch), "vault", epoch), epoch)
 	r = acknowledge(t, r, "google", epoch.Add(time.Hour))
-	if _, err := rotation.RemoveCopy(r, "gogle", epoch.Add(time.Hour)); err == nil || !strings.Contains(err.Error(), "names google, vault") {
+	if _, err := rotation.RemoveCopy(r, "gogle", epoch.Add(time.Hour)); err == nil || !strings.Contains(err.Error(), "the copies of the ring are google, vault") {
 		t.Errorf("an unknown copy: %v", err)
 	}
 	at := epoch.Add(1000 * time.Hour)
@@ -349,7 +350,7 @@ func TestRotateAndRevokeWithCopies(t *testing.T) {
 	at := epoch.Add(100 * time.Hour)
 	var early *rotation.TooEarlyError
 	_, _, err := rotation.Rotate(r, at, false, generateEC)
-	if !errors.As(err, &early) || early.Server || !slices.Equal(early.Copies, []string{"google"}) || !strings.Contains(err.Error(), "keys copies confirm google "+early.KeyID+"` on this store; --force") {
+	if !errors.As(err, &early) || early.Server || !slices.Equal(early.Copies, []string{"google"}) || !strings.Contains(hint.Of(err), "keys copies confirm google "+early.KeyID+"` on this store; or force") {
 		t.Errorf("before google has it: %v", err)
 	}
 	unpublished := addCopy(t, newRing(t, rotation.Policy{}), "google", epoch)

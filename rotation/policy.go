@@ -9,46 +9,46 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/robfig/cron/v3"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/jwks"
 )
 
-// A Policy is what a ring is planned under. It stands in the ring, so that
-// whoever works on one keeps the promises that the servers made. The zero
-// value of each field stands for its default; [Policy.WithDefaults] fills
-// them in.
+// A Policy has the rules that a ring is planned under. It is part of the ring, so
+// that every process that changes the ring keeps the promises of the servers. The
+// zero value of each field means its default; [Policy.WithDefaults] sets them.
 type Policy struct {
-	// Schedule says when a new key begins to sign, in cron form in UTC
-	// ("0 3 1 * *", "@weekly") or as "@every 720h", which counts from the
-	// last hand-over. Default "@every 720h".
+	// Schedule says when a new key becomes active, in cron form in UTC
+	// ("0 3 1 * *", "@weekly") or as "@every 720h", which counts from the last
+	// activation. Default "@every 720h".
 	Schedule string `json:"schedule"`
 
-	// Algorithm of new keys. A change shows two rotations later: the next
-	// key is published already. Default RS256, the only one that every
+	// Algorithm of new keys. A change takes effect two rotations later, since
+	// the next key is published already. Default RS256, the only one that every
 	// relying party accepts.
 	Algorithm jose.SignatureAlgorithm `json:"algorithm"`
 
 	// RSABits is the size of new RS256 keys. Default 2048.
 	RSABits int `json:"rsaBits"`
 
-	// PublishAhead is how long a key stands in the key set before it signs.
-	// It must exceed the longest time a relying party caches the key set by
-	// ClockSkew. It is also how long a replica may sign without having read
-	// the ring. Default 24h: the longest known cache that does not refetch
-	// lives 12h.
+	// PublishAhead is how long a key is in the key set before it signs. It must
+	// exceed the longest time that a relying party caches the key set by
+	// ClockSkew. It is also how long a replica may sign without having read the
+	// ring. Default 24h: the longest known cache that does not fetch again when
+	// it lacks a key keeps the key set for 12h.
 	PublishAhead Duration `json:"publishAhead"`
 
-	// MaxTokenLifetime bounds exp of every token when it is signed. Retired
-	// keys stay published for that long. Default 24h, which is what Google
-	// Cloud takes at most.
+	// MaxTokenLifetime limits the exp of every token when it is signed. Retired
+	// keys stay published for that long. Default 24h, the longest that Google
+	// Cloud accepts.
 	MaxTokenLifetime Duration `json:"maxTokenLifetime"`
 
-	// ClockSkew is the largest difference between two clocks that matter:
-	// replicas, API servers, relying parties. Retired keys stay published
+	// ClockSkew is the largest difference between two clocks that matter: those
+	// of replicas, API servers and relying parties. Retired keys stay published
 	// for that much longer. Default 10m.
 	ClockSkew Duration `json:"clockSkew"`
 }
 
-// DefaultPolicy is what the zero Policy stands for.
+// DefaultPolicy is the Policy that the zero value means.
 var DefaultPolicy = Policy{
 	Schedule:         "@every 720h",
 	Algorithm:        jose.RS256,
@@ -58,10 +58,10 @@ var DefaultPolicy = Policy{
 	ClockSkew:        Duration(10 * time.Minute),
 }
 
-// WithDefaults is p with its zero fields filled in from [DefaultPolicy].
+// WithDefaults returns p with its zero fields set from [DefaultPolicy].
 func (p Policy) WithDefaults() Policy { return p.or(DefaultPolicy) }
 
-// or is p with its zero fields filled in from q.
+// or returns p with its zero fields set from q.
 func (p Policy) or(q Policy) Policy {
 	if p.Schedule == "" {
 		p.Schedule = q.Schedule
@@ -84,10 +84,10 @@ func (p Policy) or(q Policy) Policy {
 	return p
 }
 
-// maxDuration keeps sums of durations and times far from overflow.
+// maxDuration keeps sums of durations and times from overflowing.
 const maxDuration = Duration(10 * 365 * 24 * time.Hour)
 
-// Validate reports what makes p, with its defaults filled in, unusable.
+// Validate returns an error if p, with its defaults, cannot be used.
 func (p Policy) Validate() error {
 	p = p.WithDefaults()
 	if err := jwks.CheckParameters(p.Algorithm, p.RSABits); err != nil {
@@ -96,7 +96,7 @@ func (p Policy) Validate() error {
 	for _, d := range []struct {
 		name string
 		d    Duration
-	}{{"publish-ahead", p.PublishAhead}, {"max-token-lifetime", p.MaxTokenLifetime}, {"clock-skew", p.ClockSkew}} {
+	}{{"publish-ahead", p.PublishAhead}, {"longest token lifetime", p.MaxTokenLifetime}, {"clock skew", p.ClockSkew}} {
 		if d.d < 0 || d.d > maxDuration {
 			return fmt.Errorf("%s %v: want more than 0 and at most %v", d.name, d.d, maxDuration)
 		}
@@ -105,7 +105,8 @@ func (p Policy) Validate() error {
 	return err
 }
 
-// keysInSteadyState is how many keys p publishes at once, the most of the time.
+// keysInSteadyState returns how many keys are published at the same time in
+// normal operation under p.
 func (p Policy) keysInSteadyState() int {
 	schedule, err := parseSchedule(p.Schedule)
 	if err != nil {
@@ -119,49 +120,52 @@ func (p Policy) keysInSteadyState() int {
 
 // Numbers of published keys: relying parties fetch and search all of them.
 const (
-	// ManyKeys is more than any sensible policy leads to.
+	// ManyKeys is more than a sensible policy needs.
 	ManyKeys = 5
-	// TooManyKeys nears the point where relying parties fail: AWS does for
-	// more than 100, Entra ID reads the first 100, and some read 32 KiB.
+	// TooManyKeys is close to the point where relying parties fail: AWS fails
+	// above 100, Entra ID reads the first 100, and some read at most 32 KiB.
 	TooManyKeys = 50
 )
 
-// Warnings says, a sentence each, what is allowed in p but likely to hurt.
+// Warnings returns a sentence for everything in p that is allowed but likely to
+// cause trouble.
 func (p Policy) Warnings() []string {
 	p = p.WithDefaults()
 	var warnings []string
 	if p.PublishAhead < Duration(time.Hour) {
-		warnings = append(warnings, fmt.Sprintf("publish-ahead %v is below 1h: relying parties that cache the key set for longer (Envoy 10m, PyJWT 5m, keyfunc 1h, .NET and nginx 12h) will reject tokens after every rotation", p.PublishAhead))
+		warnings = append(warnings, fmt.Sprintf("publish-ahead %v is below 1h: relying parties that cache the key set longer "+
+			"(Envoy 10m, PyJWT 5m, keyfunc 1h, .NET and nginx 12h) will reject tokens after every rotation", p.PublishAhead))
 	}
 	if p.MaxTokenLifetime > Duration(24*time.Hour) {
-		warnings = append(warnings, fmt.Sprintf("max-token-lifetime %v is above 24h: Google Cloud refuses tokens older than that, and retired keys stay published for as long", p.MaxTokenLifetime))
+		warnings = append(warnings, fmt.Sprintf("the longest token lifetime, %v, is above 24h: Google Cloud refuses tokens "+
+			"older than that, and retired keys stay published for that long", p.MaxTokenLifetime))
 	}
 	if n := p.keysInSteadyState(); n > ManyKeys {
-		warnings = append(warnings, fmt.Sprintf("with schedule %q and max-token-lifetime %v about %d keys are published at a time: AWS STS fails above 100, and many relying parties read no more than 32 KiB", p.Schedule, p.MaxTokenLifetime, n))
+		warnings = append(warnings, fmt.Sprintf("with the schedule %q and a token lifetime of %v about %d keys are published: "+
+			"AWS STS fails above 100, and many relying parties read at most 32 KiB", p.Schedule, p.MaxTokenLifetime, n))
 	}
 	return warnings
 }
 
-// retention is how long a key must stay published after it has signed.
+// retention returns how long a key must stay published after it has signed.
 func (p Policy) retention() Duration { return p.MaxTokenLifetime + p.ClockSkew }
 
-// Freshness is how old a replica's knowledge of the ring may be for its
-// documents to be good: half of PublishAhead. The other half is for caches.
+// Freshness returns how long ago a replica may have read the ring for its
+// documents to be valid: half of PublishAhead. The other half is for caches.
 func (p Policy) Freshness() time.Duration { return time.Duration(p.PublishAhead) / 2 }
 
-// MaxAgeLimit is the longest max-age under which a cache that keeps to it has
-// expired before a key signs that it cannot hold, whichever replica it was
-// filled from (see [Policy.Freshness]) and whatever clock the signer goes by.
-// Where the skew would leave less than a quarter of PublishAhead, it is that
-// quarter.
+// MaxAgeLimit returns the longest max-age that is safe: a cache that follows it
+// expires before a key that it lacks becomes active, on any replica (see
+// [Policy.Freshness]) and any clock. If the clock skew would leave less than a
+// quarter of PublishAhead, it is that quarter.
 func (p Policy) MaxAgeLimit() time.Duration {
 	ahead := time.Duration(p.PublishAhead)
 	return max(ahead/2-time.Duration(p.ClockSkew), ahead/4)
 }
 
-// handOver is the instant at which the next key begins to sign: the
-// schedule's first after the active one began, but not before earliest.
-func (p Policy) handOver(activeSince, earliest time.Time) (time.Time, error) {
+// activation returns the time at which the next key becomes active: the first
+// of the schedule after activeSince, but not before earliest.
+func (p Policy) activation(activeSince, earliest time.Time) (time.Time, error) {
 	schedule, err := parseSchedule(p.Schedule)
 	if err != nil {
 		return time.Time{}, err
@@ -178,7 +182,8 @@ func (p Policy) handOver(activeSince, earliest time.Time) (time.Time, error) {
 
 func parseSchedule(spec string) (cron.Schedule, error) {
 	if strings.Contains(spec, "=") {
-		return nil, fmt.Errorf("schedule %q: time zones are not taken, since not every machine knows them (hint: the schedule is in UTC)", spec)
+		return nil, hint.Errorf("write the schedule in UTC",
+			"schedule %q: time zones are not accepted, since not every machine knows them", spec)
 	}
 	if interval, ok := strings.CutPrefix(spec, "@every "); ok {
 		if d, err := time.ParseDuration(interval); err == nil && (d < time.Second || Duration(d) > maxDuration) {
@@ -187,15 +192,16 @@ func parseSchedule(spec string) (cron.Schedule, error) {
 	}
 	schedule, err := cron.ParseStandard(spec)
 	if err != nil {
-		return nil, fmt.Errorf("schedule %q: %w (hint: like \"@every 720h\", \"@weekly\" or \"0 3 1 * *\", minute hour day month weekday in UTC)", spec, err)
+		return nil, hint.Errorf("write \"@every 720h\", \"@weekly\" or \"0 3 1 * *\": minute hour day month weekday, in UTC",
+			"schedule %q: %w", spec, err)
 	}
 	if first := schedule.Next(time.Unix(0, 0).UTC()); first.IsZero() || schedule.Next(first).IsZero() {
-		return nil, fmt.Errorf("schedule %q never comes", spec)
+		return nil, fmt.Errorf("schedule %q: no time matches it", spec)
 	}
 	return schedule, nil
 }
 
-// A Duration is a [time.Duration] that is text like "24h0m0s" in JSON.
+// A Duration is a [time.Duration] that JSON contains as text like "24h0m0s".
 type Duration time.Duration
 
 func (d Duration) String() string { return time.Duration(d).String() }

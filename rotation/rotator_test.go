@@ -305,7 +305,7 @@ func TestOpenRefuses(t *testing.T) {
 	if err := broken.Swap(t.Context(), []byte("{"), ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := open(broken, simIssuer); err == nil || !strings.Contains(err.Error(), "left as it is") {
+	if err := open(broken, simIssuer); err == nil || !strings.Contains(err.Error(), "left unchanged") {
 		t.Errorf("broken ring: %v", err)
 	}
 	if data, _, _ := broken.Load(t.Context()); string(data) != "{" {
@@ -386,3 +386,6 @@ func failure(r *rotation.Rotator) string {
 	}
 	return ""
 }
+
+// text is the message of err, and its hints.
+func text(err error) string { return hint.Text(err, hint.Field) }

@@ -9,51 +9,53 @@ import (
 	"strings"
 	"time"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/jwks"
 )
 
-// A Sealer keeps private keys from everybody who can read the store. What it
-// seals stands in the ring in place of the keys; everything else there stays
-// readable.
+// A Sealer protects private keys against anyone who can read the store. The ring
+// contains the sealed keys instead of the private ones. Everything else in it
+// stays readable.
 type Sealer interface {
-	// Seal encrypts plain for recipients, as a ring names them.
+	// Seal encrypts plain for recipients, in the form in which a ring has them.
 	Seal(ctx context.Context, recipients []string, plain []byte) ([]byte, error)
 
-	// Unseal decrypts what any Sealer has sealed for a recipient that this
-	// one can speak for.
+	// Unseal decrypts what any Sealer has sealed for a recipient whose secret
+	// this one has.
 	Unseal(ctx context.Context, sealed []byte) ([]byte, error)
 }
 
-// hasPrivate reports whether the private half stands in the ring, sealed or
-// not, or is about to.
+// hasPrivate reports whether the ring has the private half, sealed or not, or
+// will have it when it is written.
 func (k *Key) hasPrivate() bool {
 	return k.signing != nil || len(k.Private) > 0 || len(k.Sealed) > 0
 }
 
-// Unseal opens the private keys that are still closed. Those that do not open
-// stay so, and the error says why. If there is nothing to open it returns r
-// itself.
+// Unseal opens the private keys that are not open yet. Keys that cannot be
+// opened stay sealed, and the error says why. If there is nothing to open it
+// returns r itself.
 func (r *Ring) Unseal(ctx context.Context, s Sealer) (*Ring, error) {
 	if !r.closed() {
 		return r, nil
 	}
 	open := r.clone()
 	var errs []error
-	var away error // why asking for another key would be in vain, after as long a wait
+	var unavailable error // trying another key would wait as long, for the same result
 	for i := range open.Keys {
 		k := &open.Keys[i]
 		if !k.toOpen() {
 			continue
 		}
-		key, err := (*jwks.SigningKey)(nil), away
-		if away == nil {
+		key, err := (*jwks.SigningKey)(nil), unavailable
+		if unavailable == nil {
 			key, err = k.unseal(ctx, s)
 		}
 		if errors.Is(err, ErrUnavailable) {
-			away = err
+			unavailable = err
 		}
 		if err != nil {
-			err = fmt.Errorf("the private half of key %s is sealed for %s: %w", k.KeyID, strings.Join(r.Recipients, ", "), err)
+			err = fmt.Errorf("the private half of key %s is sealed for %s: %w",
+				k.KeyID, strings.Join(r.Recipients, ", "), err)
 			errs = append(errs, err)
 		} else {
 			k.signing = key
@@ -65,31 +67,31 @@ func (r *Ring) Unseal(ctx context.Context, s Sealer) (*Ring, error) {
 		return open, nil
 	case 1:
 		return open, errs[0]
-	default: // most likely for the same reason
-		return open, fmt.Errorf("%w; %d more do not open either", errs[0], n-1)
+	default: // probably for the same reason
+		return open, fmt.Errorf("%w; %d more cannot be opened", errs[0], n-1)
 	}
 }
 
-// closed reports whether there is something to open.
+// closed reports whether there are private keys to open.
 func (r *Ring) closed() bool {
 	return slices.ContainsFunc(r.Keys, func(k Key) bool { return k.toOpen() })
 }
 
 func (k *Key) toOpen() bool { return len(k.Sealed) > 0 && !k.opened }
 
-// closed keys cannot be signed with.
+// closed reports whether the key is sealed and cannot sign.
 func (k *Key) closed() bool { return len(k.Sealed) > 0 && k.signing == nil }
 
 func (k *Key) whyClosed() error {
 	if k.unsealErr != nil {
 		return k.unsealErr
 	}
-	return fmt.Errorf("the private half of key %s is sealed, and was not opened (hint: the log says why)", k.KeyID)
+	return hint.Errorf("the log has the reason", "the private half of key %s is sealed, and was not opened", k.KeyID)
 }
 
 func (k *Key) unseal(ctx context.Context, s Sealer) (*jwks.SigningKey, error) {
 	if s == nil {
-		return nil, errors.New("there is nothing to open it with (hint: --age-identity or --kms-socket)")
+		return nil, hint.Errorf("set {ageIdentities} or {kmsSocket}", "there is nothing to open it with")
 	}
 	der, err := s.Unseal(ctx, k.Sealed)
 	if err != nil {
@@ -100,13 +102,13 @@ func (k *Key) unseal(ctx context.Context, s Sealer) (*jwks.SigningKey, error) {
 		err = errors.New("it belongs to another public key")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("what is sealed cannot be used: %w (hint: restore the ring from a backup)", err)
+		return nil, hint.Errorf("restore the ring from a backup", "the sealed data is invalid: %w", err)
 	}
 	return key, nil
 }
 
-// inherit takes over the private keys that are at hand in known: a kid names
-// the same key for ever. What was sealed anew must open all the same.
+// inherit takes the private keys that are open in known: a kid names the same
+// key forever. A key that was sealed again must still be opened.
 func (r *Ring) inherit(known *Ring) {
 	for i := range r.Keys {
 		k := &r.Keys[i]
@@ -117,8 +119,8 @@ func (r *Ring) inherit(known *Ring) {
 	}
 }
 
-// Seal makes r ready to be written: it seals the private keys that have come
-// in since it was read. If there are none it returns r itself.
+// Seal prepares r for writing: it seals the private keys that were added since
+// it was read. If there are none it returns r itself.
 func (r *Ring) Seal(ctx context.Context, s Sealer) (*Ring, error) {
 	if !slices.ContainsFunc(r.Keys, func(k Key) bool { return k.bare() }) {
 		return r, nil
@@ -138,21 +140,24 @@ func (r *Ring) Seal(ctx context.Context, s Sealer) (*Ring, error) {
 			continue
 		}
 		if s == nil {
-			return nil, fmt.Errorf("this ring is sealed for %s, and there is nothing to seal with", strings.Join(r.Recipients, ", "))
+			return nil, fmt.Errorf("this ring is sealed for %s, and there is nothing to seal with",
+				strings.Join(r.Recipients, ", "))
 		}
 		if k.Sealed, err = s.Seal(ctx, r.Recipients, der); err != nil {
-			return nil, fmt.Errorf("sealing key %s for %s: %w", k.KeyID, strings.Join(r.Recipients, ", "), err)
+			return nil, fmt.Errorf("sealing key %s for %s: %w",
+				k.KeyID, strings.Join(r.Recipients, ", "), err)
 		}
 		k.opened = true
 	}
 	return sealed, nil
 }
 
-// bare keys are at hand and not yet in the document.
+// bare reports whether the private half is not yet encoded for the document.
 func (k *Key) bare() bool { return k.signing != nil && len(k.Private) == 0 && len(k.Sealed) == 0 }
 
-// Reseal has every private key sealed anew, for recipients; none leave them
-// plain. All must be open: see [Ring.Unseal].
+// Reseal returns a ring whose private keys will all be sealed again, for
+// recipients; without recipients they become plain. All keys must be open: see
+// [Ring.Unseal].
 func Reseal(r *Ring, recipients []string, now time.Time) (*Ring, error) {
 	if err := r.CheckClock(now); err != nil {
 		return r, err
@@ -169,11 +174,12 @@ func Reseal(r *Ring, recipients []string, now time.Time) (*Ring, error) {
 	return next, nil
 }
 
-// withoutPrivate is r for somebody who only publishes.
+// withoutPrivate returns r without private keys, for a replica that only
+// publishes.
 func (r *Ring) withoutPrivate() *Ring {
 	public := r.clone()
 	for i := range public.Keys {
-		public.Keys[i].forget()
+		public.Keys[i].deletePrivate()
 	}
 	return public
 }

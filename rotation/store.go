@@ -5,53 +5,55 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"oidc-provider/internal/hint"
 )
 
-// A Version names one state of a store. It is opaque: the empty one stands
-// for an empty store.
+// A Version identifies one state of a store. It is opaque. The empty version
+// means an empty store and nothing else.
 type Version string
 
 // A Store holds one ring document and nothing else. Its methods may be called
-// by many goroutines and processes at once.
+// by several goroutines and processes at once.
 type Store interface {
 	// Load returns the document and its version. An empty store returns
 	// nil, "", nil. Load never waits for a writer.
 	Load(ctx context.Context) (data []byte, v Version, err error)
 
 	// Swap replaces the document if its version is still old ("" = must not
-	// exist yet). It is durable on return. ErrConflict means that someone
-	// else was first and nothing was written. After any other error the
-	// document may or may not have been replaced, and only Load can tell; or
-	// it may yet be, for as long as its version is old. The lifecycle allows
-	// for that up to half of the policy's ClockSkew.
+	// exist yet). It is durable on return. ErrConflict means that another
+	// writer was first and nothing was written. After any other error the
+	// document may or may not have been replaced, and only Load shows which; or
+	// it may still be replaced later, as long as its version is old. The
+	// lifecycle allows up to half of the policy's ClockSkew for that.
 	Swap(ctx context.Context, data []byte, old Version) error
 }
 
-// A Watcher is a [Store] that tells of changes. It is a matter of speed alone:
-// whoever watches polls as well.
+// A Watcher is a [Store] that reports changes. This only makes things faster:
+// callers that watch poll as well.
 type Watcher interface {
 	Store
 
 	// Watch calls changed soon after every change of the document, and each
-	// time that it begins to watch, since it may have missed one before. It
-	// returns when ctx is done, and mends what breaks until then. changed
-	// must not block.
+	// time that it starts to watch, since it may have missed a change before.
+	// It reconnects after failures and returns when ctx is done. changed must
+	// not block.
 	Watch(ctx context.Context, changed func())
 }
 
-// ErrUnavailable is in the errors of a store that cannot be reached just now:
-// what was tried may work later, with nothing else changed.
-var ErrUnavailable = errors.New("the store cannot be reached")
+// ErrUnavailable is wrapped by the errors of a store that is unreachable at the
+// moment: the same operation may succeed later.
+var ErrUnavailable = errors.New("the store is unreachable")
 
-// ErrConflict is what [Store.Swap] returns when the document has another
-// version than the caller thought.
-var ErrConflict = errors.New("the store was changed by someone else")
+// ErrConflict is the error of [Store.Swap] when the document has another version
+// than the caller expects.
+var ErrConflict = errors.New("another process has changed the store")
 
-// ErrEmpty is what is wrong with a store that has no ring yet.
-var ErrEmpty = errors.New("the store holds no ring (hint: make one with `oidc-provider keys init`, or bring a cluster's own key with `oidc-provider keys import`)")
+// ErrEmpty is the error for a store without a ring.
+var ErrEmpty = errors.New("the store holds no ring")
 
-// Read loads the ring of any issuer. Sealed private keys stay closed: see
-// [Ring.Unseal].
+// Read loads the ring of any issuer. It does not open sealed private keys: see
+// [Ring.Unseal]. It returns [ErrEmpty] if there is no ring.
 func Read(ctx context.Context, store Store) (*Ring, error) {
 	r, _, err := read(ctx, store)
 	return r, err
@@ -72,8 +74,7 @@ func read(ctx context.Context, store Store) (*Ring, Version, error) {
 	return r, v, nil
 }
 
-// seal is what it takes to write r: the ring with nothing bare, and its
-// document.
+// seal returns r with all of its private keys encoded, and its document.
 func seal(ctx context.Context, r *Ring, sealer Sealer) (*Ring, []byte, error) {
 	r, err := r.Seal(ctx, sealer)
 	if err != nil {
@@ -83,8 +84,8 @@ func seal(ctx context.Context, r *Ring, sealer Sealer) (*Ring, []byte, error) {
 	return r, data, err
 }
 
-// Create puts r into an empty store, and refuses to touch any other. sealer
-// may be nil for a ring that is plain.
+// Create writes r into an empty store, and refuses any other store. sealer may
+// be nil for a plain ring.
 func Create(ctx context.Context, store Store, sealer Sealer, r *Ring) error {
 	_, data, err := seal(ctx, r, sealer)
 	if err != nil {
@@ -92,17 +93,18 @@ func Create(ctx context.Context, store Store, sealer Sealer, r *Ring) error {
 	}
 	switch err := store.Swap(ctx, data, ""); {
 	case errors.Is(err, ErrConflict):
-		return errors.New("the store holds a ring already, which was left as it is (hint: `oidc-provider keys list` shows it)")
+		return hint.Errorf("`oidc-provider keys list` lists its keys",
+			"the store holds a ring already, which was left unchanged")
 	case err != nil:
 		return fmt.Errorf("writing the new ring: %w", err)
 	}
 	return nil
 }
 
-// Update replaces the ring in store by what change makes of it, again from
-// the start whenever somebody else was faster. If change returns the ring it
-// was given, nothing is written. New keys are sealed as the ring says; those
-// that are sealed already stay closed.
+// Update replaces the ring in store by the result of change. If another writer
+// is faster, it starts again. If change returns the ring that it was given,
+// nothing is written. New keys are sealed for the ring's recipients. Keys that
+// are sealed already are not opened.
 func Update(ctx context.Context, store Store, sealer Sealer, change func(*Ring) (*Ring, error)) (*Ring, error) {
 	for {
 		old, v, err := read(ctx, store)
@@ -121,7 +123,8 @@ func Update(ctx context.Context, store Store, sealer Sealer, change func(*Ring) 
 		case err == nil:
 			return changed, nil
 		case !errors.Is(err, ErrConflict):
-			return nil, fmt.Errorf("writing the ring, which may or may not have been changed (hint: look with `oidc-provider keys list`): %w", err)
+			return nil, hint.Errorf("check with `oidc-provider keys list`",
+				"writing the ring, which may or may not have been changed: %w", err)
 		}
 		select {
 		case <-ctx.Done():

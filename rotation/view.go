@@ -4,24 +4,25 @@ import (
 	"fmt"
 	"time"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/jwks"
 )
 
 // A View is what a replica knows of the ring. It is immutable, made once for
-// every state of the ring, and shared by everybody who asks.
+// every state of the ring, and shared by all callers.
 type View struct {
 	ring *Ring
 
-	// pending is a ring that this replica tried to write without learning
-	// whether it did. Until the next read either may be the true one.
+	// pending is a ring that this replica has tried to write, with unknown
+	// outcome. Until the next read, either ring may be in the store.
 	pending *Ring
 }
 
-// Ring is the ring as it was read last. Callers must not modify it.
+// Ring returns the ring as it was read last. Callers must not modify it.
 func (v *View) Ring() *Ring { return v.ring }
 
-// KeySet is the public halves of the keys that stand in the JWKS, in an order
-// that does not change.
+// KeySet returns the public halves of the keys in the JWKS, in an order that
+// does not change.
 func (v *View) KeySet() []jwks.PublicKey {
 	var keys []jwks.PublicKey
 	for i := range v.ring.Keys {
@@ -32,17 +33,17 @@ func (v *View) KeySet() []jwks.PublicKey {
 	return keys
 }
 
-// A Signer is what it takes to sign at one instant.
+// A Signer has what is needed to sign a token at one instant.
 type Signer struct {
 	Key *jwks.SigningKey
-	// Issuer is the only iss, and exp at most MaxTokenLifetime from now the
-	// only exp, that may be signed.
+	// Issuer is the only iss that may be signed. The exp that may be signed is
+	// at most MaxTokenLifetime from now.
 	Issuer           string
 	MaxTokenLifetime time.Duration
 }
 
-// Signer picks the key that signs at now. Replicas with the same ring pick
-// the same one.
+// Signer returns the key that is active at now. Replicas with the same ring
+// return the same key.
 func (v *View) Signer(now time.Time) (Signer, error) {
 	s, err := v.ring.signer(now)
 	if err != nil || v.pending == nil {
@@ -53,7 +54,8 @@ func (v *View) Signer(now time.Time) (Signer, error) {
 		return Signer{}, err
 	}
 	if other.Key.KeyID() != s.Key.KeyID() {
-		return Signer{}, fmt.Errorf("the last write of the ring is in doubt, and with it which key signs")
+		return Signer{}, hint.Errorf("this ends with the next successful read; the log has the reason why the write failed",
+			"the outcome of the last write of the ring is unknown, and the active key depends on it")
 	}
 	s.MaxTokenLifetime = min(s.MaxTokenLifetime, other.MaxTokenLifetime)
 	return s, nil
@@ -68,10 +70,11 @@ func (r *Ring) signer(now time.Time) (Signer, error) {
 		return Signer{}, active.whyClosed()
 	}
 	if active == nil || active.signing == nil {
-		return Signer{}, fmt.Errorf("no key of the ring signs at %s", now.UTC().Format(time.RFC3339))
+		return Signer{}, fmt.Errorf("no key of the ring is active at %s", now.UTC().Format(time.RFC3339))
 	}
-	return Signer{Key: active.signing, Issuer: r.Issuer, MaxTokenLifetime: time.Duration(r.Policy.MaxTokenLifetime)}, nil
+	lifetime := time.Duration(r.Policy.MaxTokenLifetime)
+	return Signer{Key: active.signing, Issuer: r.Issuer, MaxTokenLifetime: lifetime}, nil
 }
 
-// NewView is the view of somebody who has just read r from its store.
+// NewView returns the view of a process that has just read r from its store.
 func NewView(r *Ring) *View { return &View{ring: r} }

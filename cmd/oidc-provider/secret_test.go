@@ -62,7 +62,7 @@ func TestNoPrivateKeyEscapes(t *testing.T) {
 					t.Fatal(err)
 				}
 				p.eventually("the failure is seen", func() bool {
-					return strings.Contains(p.body("http://"+p.adminAddr+"/readyz?verbose"), "left as it is")
+					return strings.Contains(p.body("http://"+p.adminAddr+"/readyz?verbose"), "left unchanged")
 				})
 				p.command("keys", "list", "--store", "keys").Run()
 				p.everyRequest()

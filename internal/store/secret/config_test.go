@@ -52,7 +52,7 @@ func TestIssuer(t *testing.T) {
 		"endless":   {200, `{"issuer":"https://issuer.example","x":"` + strings.Repeat("x", 1<<20) + `"}`, "", "lead to an API server"},
 		"forbidden": {403, `no`, "", "system:service-account-issuer-discovery"},
 		"no issuer": {404, `no`, "", "--service-account-issuer"},
-		"away":      {503, `no`, "", "the store cannot be reached"},
+		"away":      {503, `no`, "", "the store is unreachable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, a *apiServer, _ *secret.Store) {
