@@ -1,6 +1,6 @@
-// Package discovery holds the provider metadata of OpenID Connect Discovery
-// 1.0: what an issuer URL may look like, where its documents stand, and the
-// metadata document itself.
+// Package discovery implements the provider side of OpenID Connect Discovery 1.0:
+// the rules for issuer URLs, the paths of the documents, and the discovery
+// document itself.
 package discovery
 
 import (
@@ -11,25 +11,24 @@ import (
 	"strings"
 )
 
-// WellKnown is the path that a relying party appends to an issuer (OpenID
-// Connect Discovery 1.0, section 4).
+// WellKnown is the path that relying parties append to an issuer (OpenID Connect
+// Discovery 1.0, section 4).
 const WellKnown = "/.well-known/openid-configuration"
 
-// JWKSPath is where the key set stands below an issuer. It is the path that
-// kube-apiserver itself uses.
+// JWKSPath is the path of the key set below an issuer, the same as in
+// kube-apiserver.
 const JWKSPath = "/openid/v1/jwks"
 
-// An Issuer is a valid issuer URL. Relying parties compare it byte for byte,
-// so it is kept as it was written, never normalised. The zero value is not
-// valid: [ParseIssuer] makes one.
+// An Issuer is a valid issuer URL. Relying parties compare it byte for byte, so it
+// is never normalised. The zero value is not valid; [ParseIssuer] returns one.
 type Issuer struct {
 	raw string
 	url *url.URL
 }
 
-// ParseIssuer checks raw against OpenID Connect Core 1.0, section 2 (iss): an
-// https URL without user information, query or fragment. A loopback host may
-// use http, for trying things out.
+// ParseIssuer returns raw as an Issuer, or an error if it breaks the rules of
+// OpenID Connect Core 1.0, section 2 (iss): an https URL without user
+// information, query or fragment. A loopback host may use http, for tests.
 func ParseIssuer(raw string) (Issuer, error) {
 	u, err := checkIssuer(raw)
 	if err != nil {
@@ -40,14 +39,15 @@ func ParseIssuer(raw string) (Issuer, error) {
 
 func checkIssuer(raw string) (*url.URL, error) {
 	if raw == "" {
-		return nil, errors.New("empty (hint: give the https URL that stands in the iss claim of the tokens)")
+		return nil, withHint(errors.New("empty"), "use the https URL in the iss claim of the tokens")
 	}
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return nil, errors.New("white space and characters outside ASCII are not allowed (hint: use punycode for the host, percent-encoding for the path)")
+		return nil, withHint(errors.New("white space and characters outside ASCII are not allowed"),
+			"use punycode for the host and percent-encoding for the path")
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		// The cause of a url.Error alone; its text quotes the URL again.
+		// Only the cause of a url.Error; its text quotes the URL again.
 		var ue *url.Error
 		if errors.As(err, &ue) {
 			err = ue.Err
@@ -56,33 +56,44 @@ func checkIssuer(raw string) (*url.URL, error) {
 	}
 	switch {
 	case u.Host == "" || u.Hostname() == "":
-		return nil, errors.New("no host (hint: an issuer looks like https://oidc.example.com)")
+		return nil, withHint(errors.New("no host"), "use a URL like https://oidc.example.com")
 	case u.User != nil:
 		return nil, errors.New("user information is not allowed")
 	case strings.ContainsAny(raw, "?#"):
 		return nil, errors.New("query and fragment are not allowed")
 	case u.Scheme == "http" && !Loopback(u.Hostname()):
-		return nil, errors.New("http is for loopback hosts only (hint: use https)")
+		return nil, withHint(errors.New("http is only for loopback hosts"), "use https")
 	case u.Scheme != "https" && u.Scheme != "http":
-		return nil, fmt.Errorf("scheme %q (hint: use https)", u.Scheme)
+		return nil, withHint(fmt.Errorf("unknown scheme %q", u.Scheme), "use https")
 	case strings.Contains("."+strings.TrimSuffix(u.Hostname(), ".")+".", ".."):
 		return nil, fmt.Errorf("host %q has an empty label", u.Hostname())
 	case strings.Contains(u.Path, WellKnown):
-		return nil, fmt.Errorf("this is the address of a discovery document (hint: leave %s out)", WellKnown)
+		return nil, withHint(errors.New("this is the URL of a discovery document"), "remove "+WellKnown)
 	case strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), JWKSPath):
-		return nil, fmt.Errorf("this is the address of a key set (hint: leave %s out)", JWKSPath)
+		return nil, withHint(errors.New("this is the URL of a key set"), "remove "+JWKSPath)
 	case strings.Contains(u.Path, "//"):
-		return nil, errors.New("the path must not have //: some clients make / of it")
+		return nil, errors.New("the path must not have //: some clients replace it by /")
 	}
 	for _, segment := range strings.Split(u.Path, "/") {
 		if segment == "." || segment == ".." {
-			return nil, errors.New("the path must not have . or .. segments: clients resolve them away")
+			return nil, errors.New("the path must not have . or .. segments: clients resolve them")
 		}
 	}
 	return u, nil
 }
 
-// Loopback reports whether host, without a port, names this machine.
+// A hinted error has a hint: what its reader can do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func withHint(err error, hint string) error { return &hinted{err, hint} }
+
+// Hint returns what to do about the error.
+func (e *hinted) Hint() string { return e.hint }
+
+// Loopback reports whether host, without a port, is this machine.
 func Loopback(host string) bool {
 	if host == "localhost" {
 		return true
@@ -91,28 +102,30 @@ func Loopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// String is the issuer exactly as it was parsed.
+// String returns the issuer exactly as it was parsed.
 func (i Issuer) String() string { return i.raw }
 
-// URL is a copy of the parsed form.
+// URL returns a copy of the parsed form.
 func (i Issuer) URL() url.URL { return *i.url }
 
-// Warnings says, a sentence each, which relying parties will not accept an
-// issuer that is valid all the same.
+// Warnings returns a sentence for each reason why some relying parties do not
+// accept an issuer that is valid.
 func (i Issuer) Warnings() []string {
 	var warnings []string
 	warn := func(format string, args ...any) {
 		warnings = append(warnings, fmt.Sprintf("issuer %q: ", i.raw)+fmt.Sprintf(format, args...))
 	}
 	if strings.HasSuffix(i.raw, "/") {
-		warn("ends with a slash: AWS STS and Entra ID compare it byte for byte with a URL that is mostly typed without one, and relying parties that append %s to it ask for a path with //", WellKnown)
+		warn("ends with a slash: AWS STS and Entra ID compare it byte for byte with a URL that is usually typed "+
+			"without one, and relying parties that append %s to it request a path with //", WellKnown)
 	}
 	if i.url.Port() != "" {
 		warn("has a port: AWS STS does not accept one")
 	}
 	if host, _, _ := strings.Cut(strings.TrimPrefix(i.raw, i.url.Scheme+"://"), "/"); strings.ToLower(host) != host ||
 		strings.ToLower(i.url.Path) != i.url.Path {
-		warn("has upper case letters: AWS STS, Entra ID, Envoy and go-oidc compare it byte for byte, so whoever types it in lower case is refused")
+		warn("has upper case letters: AWS STS, Entra ID, Envoy and go-oidc compare it byte for byte, " +
+			"so the same URL in lower case is refused")
 	}
 	if len(i.raw) > 255 {
 		warn("has %d characters: AWS IAM takes at most 255, Entra ID 600", len(i.raw))
@@ -120,17 +133,17 @@ func (i Issuer) Warnings() []string {
 	return warnings
 }
 
-// ConfigurationURL is where relying parties look for the metadata.
-func (i Issuer) ConfigurationURL() string { return strings.TrimSuffix(i.raw, "/") + WellKnown }
+// DiscoveryURL returns the URL of the discovery document.
+func (i Issuer) DiscoveryURL() string { return strings.TrimSuffix(i.raw, "/") + WellKnown }
 
-// JWKSURI is the jwks_uri of an issuer that serves its own key set.
+// JWKSURI returns the jwks_uri of an issuer that serves its own key set.
 func (i Issuer) JWKSURI() string { return strings.TrimSuffix(i.raw, "/") + JWKSPath }
 
-// ConfigurationPaths are the paths of all requests that ask for the metadata:
-// the one of section 4, the same for clients that leave the issuer's slash in
-// or put a second one, and the form of RFC 8414, section 3.1, which puts the
-// issuer's own path behind the well-known one.
-func (i Issuer) ConfigurationPaths() []string {
+// DiscoveryPaths returns the paths of all requests for the discovery document:
+// the path of section 4, the same with a second slash for clients that do not
+// remove the issuer's own, and the form of RFC 8414, section 3.1, in which the
+// path of the issuer follows the well-known one.
+func (i Issuer) DiscoveryPaths() []string {
 	base := strings.TrimSuffix(i.url.Path, "/")
 	paths := []string{base + WellKnown, base + "/" + WellKnown}
 	if base == "" {
@@ -143,20 +156,20 @@ func (i Issuer) ConfigurationPaths() []string {
 	return paths
 }
 
-// JWKSPaths are the paths of all requests that ask for the key set.
+// JWKSPaths returns the paths of all requests for the key set.
 func (i Issuer) JWKSPaths() []string {
 	base := strings.TrimSuffix(i.url.Path, "/")
 	return []string{base + JWKSPath, base + "/" + JWKSPath}
 }
 
-// Place is the same for two issuers if they would answer the same requests:
-// ports, and the case of the host, do not tell them apart.
-func (i Issuer) Place() string {
+// Route returns the same text for two issuers if they answer the same requests.
+// Ports and the case of the host make no difference.
+func (i Issuer) Route() string {
 	return Hostname(i.url.Host) + strings.TrimSuffix(i.url.Path, "/")
 }
 
-// Hostname is a Host header field (RFC 9110, section 7.2) without its port, in
-// lower case.
+// Hostname returns a Host header field (RFC 9110, section 7.2) without its port,
+// in lower case.
 func Hostname(host string) string {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		host = host[:i]

@@ -6,23 +6,23 @@ import (
 	"slices"
 )
 
-// Metadata is the provider metadata of OpenID Connect Discovery 1.0, section
-// 3, as far as it means something for an issuer that only issues
-// ServiceAccount tokens: it has no endpoint where anybody could log in.
+// Metadata is the provider metadata of OpenID Connect Discovery 1.0, section 3.
+// It has the fields that matter for an issuer of ServiceAccount tokens, which has
+// no endpoint for users to log in.
 type Metadata struct {
 	Issuer                 string   `json:"issuer"`
 	JWKSURI                string   `json:"jwks_uri"`
 	ResponseTypesSupported []string `json:"response_types_supported"`
 	SubjectTypesSupported  []string `json:"subject_types_supported"`
-	// IDTokenSigningAlgValuesSupported are the algorithms of every published
-	// key, the ones that have not signed yet included: some relying parties
-	// read this list once and never again.
+	// IDTokenSigningAlgValuesSupported has the algorithms of every published
+	// key, including those that have not signed yet: some relying parties read
+	// this list only once.
 	IDTokenSigningAlgValuesSupported []string `json:"id_token_signing_alg_values_supported"`
 	ClaimsSupported                  []string `json:"claims_supported,omitempty"`
 }
 
-// New is the metadata of issuer for keys with these algorithms. The
-// algorithms may come in any order and more than once.
+// New returns the metadata of issuer for keys with these algorithms, which may be
+// in any order and repeated.
 func New(issuer Issuer, algorithms []string) Metadata {
 	algorithms = slices.Clone(algorithms)
 	slices.Sort(algorithms)
@@ -36,7 +36,7 @@ func New(issuer Issuer, algorithms []string) Metadata {
 	}
 }
 
-// Marshal renders the document.
+// Marshal renders the discovery document as JSON.
 func (m Metadata) Marshal() ([]byte, error) {
 	data, err := json.Marshal(m)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/jwks"
 )
 
@@ -331,7 +332,7 @@ func TestParsePEMRefuses(t *testing.T) {
 		"kids.txt":                "no key found",
 	} {
 		_, _, err := jwks.ParsePEM(readKey(t, file))
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.Contains(hint.Text(err, hint.Field), want) {
 			t.Errorf("%s: got %v, want an error with %q", file, err, want)
 		}
 	}

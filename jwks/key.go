@@ -1,9 +1,8 @@
-// Package jwks makes keys for JSON Web Tokens and the key sets that publish
-// them.
+// Package jwks makes keys for JSON Web Tokens, and key sets to publish them.
 //
-// [Generate] makes a [SigningKey] and [Marshal] renders the public halves of
-// some as a JSON Web Key Set (RFC 7517, section 5). Everything between the two
-// follows Kubernetes: key IDs, algorithms and the exact JOSE header.
+// [Generate] makes a [SigningKey], and [Marshal] renders public keys as a JSON
+// Web Key Set (RFC 7517, section 5). Key IDs, algorithms and the exact JOSE
+// header are those of Kubernetes.
 package jwks
 
 import (
@@ -19,16 +18,16 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Bounds of an RSA modulus in bits. RFC 7518, section 3.3 asks for at least
-// 2048; relying parties pay for anything larger at every token.
+// Limits of an RSA modulus in bits. RFC 7518, section 3.3 requires at least
+// 2048; a larger one costs relying parties time for every token.
 const (
 	MinRSABits = 2048
 	MaxRSABits = 8192
 )
 
-// A PublicKey is what the world may know of a key. It holds an
-// [*rsa.PublicKey] or an [*ecdsa.PublicKey] and has no room for a private
-// half, so neither has anything rendered from it.
+// A PublicKey is the public half of a key: an [*rsa.PublicKey] or an
+// [*ecdsa.PublicKey]. It cannot hold a private half, so nothing that is rendered
+// from it can contain one.
 type PublicKey struct {
 	id  string
 	alg jose.SignatureAlgorithm
@@ -36,9 +35,9 @@ type PublicKey struct {
 	der []byte
 }
 
-// NewPublicKey describes key, which must be RSA of 2048 to 8192 bits or ECDSA
-// on P-256, P-384 or P-521. The algorithm follows from the key: RS256, ES256,
-// ES384 or ES512, the four that kube-apiserver accepts.
+// NewPublicKey returns the PublicKey for key, which must be RSA of 2048 to 8192
+// bits or ECDSA on P-256, P-384 or P-521. The key determines the algorithm:
+// RS256, ES256, ES384 or ES512, the four that kube-apiserver accepts.
 func NewPublicKey(key crypto.PublicKey) (PublicKey, error) {
 	alg, err := algorithmOf(key)
 	if err != nil {
@@ -51,8 +50,8 @@ func NewPublicKey(key crypto.PublicKey) (PublicKey, error) {
 	return PublicKey{id: keyID(der), alg: alg, key: key, der: der}, nil
 }
 
-// ParsePKIX reads a public key from its SubjectPublicKeyInfo (RFC 5280,
-// section 4.1) in DER. It accepts what [NewPublicKey] accepts.
+// ParsePKIX parses a public key from its SubjectPublicKeyInfo (RFC 5280, section
+// 4.1) in DER. It accepts the keys that [NewPublicKey] accepts.
 func ParsePKIX(der []byte) (PublicKey, error) {
 	key, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
@@ -61,18 +60,18 @@ func ParsePKIX(der []byte) (PublicKey, error) {
 	return NewPublicKey(key)
 }
 
-// KeyID is the kid: for keys of ours the unpadded base64url of the SHA-256 of
-// the PKIX DER, as kube-apiserver derives it, so that a key brought over from
-// a cluster keeps its name.
+// KeyID returns the kid. For keys of this program it is the unpadded base64url of
+// the SHA-256 of the PKIX DER, as in kube-apiserver, so that a key imported from
+// a cluster keeps its kid.
 func (k PublicKey) KeyID() string { return k.id }
 
-// Algorithm is the one algorithm this key signs with.
+// Algorithm returns the only algorithm that this key signs with.
 func (k PublicKey) Algorithm() jose.SignatureAlgorithm { return k.alg }
 
-// PKIX is the SubjectPublicKeyInfo in DER. Callers must not modify it.
+// PKIX returns the SubjectPublicKeyInfo in DER. Callers must not modify it.
 func (k PublicKey) PKIX() []byte { return k.der }
 
-// Key is the [*rsa.PublicKey] or [*ecdsa.PublicKey].
+// Key returns the [*rsa.PublicKey] or [*ecdsa.PublicKey].
 func (k PublicKey) Key() crypto.PublicKey { return k.key }
 
 func keyID(der []byte) string {

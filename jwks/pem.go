@@ -4,14 +4,15 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 )
 
-// ParsePEM reads the keys in data, the PEM forms that kube-apiserver's
-// --service-account-signing-key-file and --service-account-key-file take:
-// private keys as PKCS #1, SEC 1 or PKCS #8, public keys as PKIX or PKCS #1,
-// and certificates, whose public key counts. Blocks that hold no key (openssl
-// writes EC PARAMETERS) are passed over. Errors never quote the data.
+// ParsePEM parses the keys in data, in the PEM forms that kube-apiserver accepts
+// for --service-account-signing-key-file and --service-account-key-file: private
+// keys as PKCS #1, SEC 1 or PKCS #8, public keys as PKIX or PKCS #1, and
+// certificates, whose public key is used. It skips blocks without a key (openssl
+// writes EC PARAMETERS). Errors never quote the data.
 func ParsePEM(data []byte) (private []*SigningKey, public []PublicKey, err error) {
 	for n := 1; ; n++ {
 		var block *pem.Block
@@ -30,17 +31,17 @@ func ParsePEM(data []byte) (private []*SigningKey, public []PublicKey, err error
 		}
 	}
 	if len(private)+len(public) == 0 {
-		return nil, nil, fmt.Errorf("no key found: want PEM with a private key, a public key or a certificate")
+		return nil, nil, errors.New("no key found: want PEM with a private key, a public key or a certificate")
 	}
 	return private, public, nil
 }
 
-// parseBlock returns the *SigningKey or PublicKey in block, or nil if it holds
+// parseBlock returns the *SigningKey or PublicKey in block, or nil if it contains
 // something else.
 func parseBlock(block *pem.Block) (any, error) {
 	der := block.Bytes
 	if block.Headers["DEK-Info"] != "" {
-		return nil, fmt.Errorf("the key is encrypted: decrypt it first (openssl pkey -in FILE)")
+		return nil, withHint(errors.New("the key is encrypted"), "decrypt it first: openssl pkey -in FILE")
 	}
 	switch block.Type {
 	case "RSA PRIVATE KEY":
@@ -52,7 +53,7 @@ func parseBlock(block *pem.Block) (any, error) {
 	case "PRIVATE KEY":
 		return ParsePKCS8(der)
 	case "ENCRYPTED PRIVATE KEY":
-		return nil, fmt.Errorf("the key is encrypted: decrypt it first (openssl pkcs8 -in FILE)")
+		return nil, withHint(errors.New("the key is encrypted"), "decrypt it first: openssl pkcs8 -in FILE")
 	case "PUBLIC KEY":
 		return ParsePKIX(der)
 	case "RSA PUBLIC KEY":
@@ -70,6 +71,17 @@ func parseBlock(block *pem.Block) (any, error) {
 	}
 	return nil, nil
 }
+
+// A hinted error has a hint: what its reader can do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func withHint(err error, hint string) error { return &hinted{err, hint} }
+
+// Hint returns what to do about the error.
+func (e *hinted) Hint() string { return e.hint }
 
 func signingKey(key crypto.Signer, err error) (any, error) {
 	if err != nil {

@@ -28,18 +28,18 @@ func Marshal(keys []PublicKey) ([]byte, error) {
 	return data, nil
 }
 
-// Parse reads a JSON Web Key Set that somebody else may have made. The kids
-// are taken as they stand. A set with a private or symmetric key, a kid that
-// is missing or stands twice, a use other than sig, or a key that
-// [NewPublicKey] would not take, is an error: who publishes such a set should
-// hear of it.
+// Parse parses a JSON Web Key Set (RFC 7517, section 5), of this program or
+// another. Kids stay as they are. Parse returns an error for a private or
+// symmetric key, a kid that is missing or occurs twice, a use other than sig,
+// and a key that [NewPublicKey] does not accept: the publisher of such a set
+// should notice.
 func Parse(data []byte) ([]PublicKey, error) {
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal(data, &set); err != nil {
 		return nil, fmt.Errorf("parsing key set: %w", err)
 	}
 	if set.Keys == nil {
-		return nil, fmt.Errorf("parsing key set: there is no array keys in it")
+		return nil, errNoKeys
 	}
 	seen := make(map[string]bool, len(set.Keys))
 	keys := make([]PublicKey, 0, len(set.Keys))
@@ -49,13 +49,15 @@ func Parse(data []byte) ([]PublicKey, error) {
 			return nil, fmt.Errorf("key %d of the set (kid %q): %w", i, jwk.KeyID, err)
 		}
 		if seen[k.id] {
-			return nil, fmt.Errorf("key %d of the set: kid %q stands twice", i, k.id)
+			return nil, fmt.Errorf("key %d of the set: kid %q is in it twice", i, k.id)
 		}
 		seen[k.id] = true
 		keys = append(keys, k)
 	}
 	return keys, nil
 }
+
+var errNoKeys = errors.New("parsing key set: it has no array named keys")
 
 // privateMembers hold private or symmetric key material, or seeds of it (RFC
 // 7518, sections 6.2.2, 6.3.2 and 6.4.1; RFC 9964).
@@ -65,28 +67,30 @@ var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv
 // or symmetric key material.
 func IsPrivate(member string) bool { return slices.Contains(privateMembers, member) }
 
-// Filter reads a JSON Web Key Set of somebody else as relying parties do (RFC
-// 7517, section 5): it passes the keys that [Parse] takes, and says why of
-// each other one. The whole set is an error if any key of it, of whatever
-// type, has private or symmetric material, or if a kid names two keys.
+// Filter parses a third-party JSON Web Key Set as relying parties do (RFC 7517,
+// section 5). It returns the keys that [Parse] accepts, and an error for each
+// other key. It refuses the whole set if any key, of any type, has private or
+// symmetric material, or if a kid names two keys.
 func Filter(data []byte) (keys []PublicKey, skipped []error, err error) {
 	var set struct{ Keys rawKeys }
 	if err := json.Unmarshal(data, &set); err != nil {
 		return nil, nil, fmt.Errorf("parsing key set: %w", err)
 	}
 	if set.Keys == nil {
-		return nil, nil, fmt.Errorf("parsing key set: there is no array keys in it")
+		return nil, nil, errNoKeys
 	}
 	seen := make(map[string]PublicKey, len(set.Keys))
 	for i, raw := range set.Keys {
 		var members map[string]json.RawMessage
-		_ = json.Unmarshal(raw, &members) // what is no object has no members
+		_ = json.Unmarshal(raw, &members) // only an object has members
 		var kid string
 		_ = json.Unmarshal(members["kid"], &kid)
 		where := fmt.Sprintf("key %d of the set (kid %.64q)", i, kid)
 		for _, name := range privateMembers {
 			if _, ok := members[name]; ok {
-				return nil, nil, fmt.Errorf("%s: it has the member %q, which is private: whoever can read the set can sign (hint: take the key out of use, and publish public halves only)", where, name)
+				return nil, nil, withHint(
+					fmt.Errorf("%s: it has the member %q, which is private: anyone who can read the set can sign", where, name),
+					"stop using the key, and publish only public halves")
 			}
 		}
 		k, err := parseJWK(raw)
@@ -97,9 +101,9 @@ func Filter(data []byte) (keys []PublicKey, skipped []error, err error) {
 		before, twice := seen[k.id]
 		switch {
 		case twice && !bytes.Equal(before.der, k.der):
-			return nil, nil, fmt.Errorf("%s: the kid stands twice, for different keys", where)
+			return nil, nil, fmt.Errorf("%s: another key has the same kid", where)
 		case twice:
-			skipped = append(skipped, fmt.Errorf("%s: it stands in the set already", where))
+			skipped = append(skipped, fmt.Errorf("%s: it is in the set already", where))
 			continue
 		}
 		seen[k.id] = k
@@ -108,13 +112,13 @@ func Filter(data []byte) (keys []PublicKey, skipped []error, err error) {
 	return keys, skipped, nil
 }
 
-// rawKeys are keys of which none has been looked at. A second array would
-// replace the first, with whatever private keys are in it.
+// rawKeys are keys that have not been parsed. A second array would replace the
+// first one, and private keys in that would not be noticed.
 type rawKeys []json.RawMessage
 
 func (r *rawKeys) UnmarshalJSON(data []byte) error {
 	if *r != nil {
-		return errors.New("keys stands twice in it")
+		return errors.New("it has two arrays named keys")
 	}
 	return json.Unmarshal(data, (*[]json.RawMessage)(r))
 }

@@ -15,29 +15,29 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Algorithms are the signature algorithms this package makes keys for, the
-// most widely accepted first (RFC 7518, section 3.1).
+// Algorithms are the signature algorithms that this package makes keys for (RFC
+// 7518, section 3.1), the most widely accepted first.
 var Algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.ES384, jose.ES512}
 
 // RSABits are the sizes that [Generate] makes, the default first.
 var RSABits = []int{2048, 3072, 4096}
 
-// errNotPrivate stands for the parsers' own errors: nothing derived from
-// private bytes is worth the risk of printing it.
+// errNotPrivate replaces the errors of the parsers, which may contain something
+// derived from private bytes.
 var errNotPrivate = errors.New("not a valid private key")
 
-// A SigningKey is a key with both halves. Printing or logging one shows its
-// kid and nothing else.
+// A SigningKey is a key with both halves. Printing or logging it shows its
+// algorithm and kid and nothing else.
 type SigningKey struct {
 	PublicKey
 	private crypto.Signer
-	// header is the JOSE header, base64url encoded. It depends on the key
-	// alone, so every token shares it.
+	// header is the JOSE header, base64url encoded. It depends only on the key,
+	// so it is the same for every token.
 	header string
 }
 
-// NewSigningKey wraps an [*rsa.PrivateKey] or [*ecdsa.PrivateKey] of a size
-// that [NewPublicKey] accepts.
+// NewSigningKey returns the SigningKey for an [*rsa.PrivateKey] or
+// [*ecdsa.PrivateKey] of a size that [NewPublicKey] accepts.
 func NewSigningKey(private crypto.Signer) (*SigningKey, error) {
 	switch private.(type) {
 	case *rsa.PrivateKey, *ecdsa.PrivateKey:
@@ -48,7 +48,7 @@ func NewSigningKey(private crypto.Signer) (*SigningKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	// kube-apiserver takes exactly these three members.
+	// kube-apiserver accepts exactly these three members.
 	header := fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"JWT"}`, public.alg, public.id)
 	return &SigningKey{
 		PublicKey: public,
@@ -57,8 +57,8 @@ func NewSigningKey(private crypto.Signer) (*SigningKey, error) {
 	}, nil
 }
 
-// CheckParameters reports whether [Generate] can make such a key; rsaBits
-// matters for RS256 only, and 0 stands for the default.
+// CheckParameters returns an error if [Generate] cannot make such a key. rsaBits
+// is used only for RS256; 0 means the default.
 func CheckParameters(alg jose.SignatureAlgorithm, rsaBits int) error {
 	if !slices.Contains(Algorithms, alg) {
 		return fmt.Errorf("unknown algorithm %q: want one of %v", alg, Algorithms)
@@ -69,9 +69,9 @@ func CheckParameters(alg jose.SignatureAlgorithm, rsaBits int) error {
 	return nil
 }
 
-// Generate makes a new key for alg, rsaBits long if that is RS256 (0 means
-// 2048). A 2048-bit RSA key takes some tenths of a second, the others less
-// than a millisecond.
+// Generate makes a new key for alg, of rsaBits bits if that is RS256 (0 means
+// 2048). This takes some tenths of a second for 2048-bit RSA, and less than a
+// millisecond for the others.
 func Generate(alg jose.SignatureAlgorithm, rsaBits int) (*SigningKey, error) {
 	if err := CheckParameters(alg, rsaBits); err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func Generate(alg jose.SignatureAlgorithm, rsaBits int) (*SigningKey, error) {
 	return NewSigningKey(private)
 }
 
-// ParsePKCS8 reads a private key from its PKCS #8 form in DER (RFC 5208).
+// ParsePKCS8 parses a private key from its PKCS #8 form in DER (RFC 5208).
 func ParsePKCS8(der []byte) (*SigningKey, error) {
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
@@ -110,15 +110,15 @@ func ParsePKCS8(der []byte) (*SigningKey, error) {
 	return NewSigningKey(signer)
 }
 
-// PKCS8 is the private key in PKCS #8 DER. This is the one way that private
-// key material leaves a SigningKey.
+// PKCS8 returns the private key in PKCS #8 DER. Private key material leaves a
+// SigningKey in no other way.
 func (k *SigningKey) PKCS8() ([]byte, error) {
 	return x509.MarshalPKCS8PrivateKey(k.private)
 }
 
-// Sign makes the first and the last segment of a JWS in compact serialization
-// (RFC 7515, section 7.1) around payload, which is the middle one exactly as
-// it will stand there, base64url encoded by the caller and not looked into.
+// Sign returns the first and the last segment of a JWS in compact serialization
+// (RFC 7515, section 7.1). payload is the segment between them, base64url encoded
+// by the caller. Sign does not parse it.
 func (k *SigningKey) Sign(payload string) (header, signature string, err error) {
 	hash := hashes[k.alg]
 	h := hash.New()
@@ -147,8 +147,8 @@ var hashes = map[jose.SignatureAlgorithm]crypto.Hash{
 	jose.ES512: crypto.SHA512,
 }
 
-// signECDSA signs in the form of RFC 7518, section 3.4: R and S as big-endian
-// integers, each padded to the size of the curve, one after the other.
+// signECDSA returns a signature in the form of RFC 7518, section 3.4: R and S as
+// big-endian integers, each padded to the size of the curve, one after the other.
 func signECDSA(key *ecdsa.PrivateKey, digest []byte) ([]byte, error) {
 	r, s, err := ecdsa.Sign(rand.Reader, key, digest)
 	if err != nil {
@@ -161,8 +161,8 @@ func signECDSA(key *ecdsa.PrivateKey, digest []byte) ([]byte, error) {
 	return sig, nil
 }
 
-// Format prints the kid whatever the verb, so that no %v or %#v shows a
-// private key.
+// Format prints the algorithm and the kid for every verb, so that no %v or %#v
+// prints a private key.
 func (k SigningKey) Format(s fmt.State, _ rune) {
 	fmt.Fprintf(s, "SigningKey(%s %s)", k.alg, k.id)
 }

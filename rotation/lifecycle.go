@@ -138,7 +138,7 @@ func Advance(r *Ring, now time.Time, confirmed string, generate Generate) (*Ring
 	if standby.ConfirmedAt.IsZero() && standby.KeyID == confirmed {
 		standby.ConfirmedAt = now
 		if len(next.Lacking(standby)) > 0 {
-			events = append(events, Event{Msg: "publication is confirmed, activation waits for copies", KeyID: standby.KeyID})
+			events = append(events, Event{Msg: "publication is confirmed, rotation waits for copies", KeyID: standby.KeyID})
 		}
 	}
 	if !next.KnownSince(standby).IsZero() && standby.SignFrom.IsZero() {
@@ -146,7 +146,7 @@ func Advance(r *Ring, now time.Time, confirmed string, generate Generate) (*Ring
 		if err != nil {
 			return r, nil, err
 		}
-		events = append(events, Event{Msg: "publication is confirmed, activation planned", KeyID: standby.KeyID, At: at})
+		events = append(events, Event{Msg: "publication is confirmed, rotation planned", KeyID: standby.KeyID, At: at})
 	}
 	if len(events) == 0 {
 		return r, nil, nil

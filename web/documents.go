@@ -155,7 +155,7 @@ func (d *Documents) Files() map[string][]byte {
 		return nil
 	}
 	return map[string][]byte{
-		d.cfg.Issuer.ConfigurationPaths()[0]: current[discoveryDocument].body,
+		d.cfg.Issuer.DiscoveryPaths()[0]: current[discoveryDocument].body,
 		d.cfg.Issuer.JWKSPaths()[0]:          current[keySet].body,
 	}
 }

@@ -20,7 +20,7 @@ var pageTemplate = template.Must(template.New("page").Parse(pageSource))
 func renderPage(issuer discovery.Issuer, keys []jwks.PublicKey) ([]byte, error) {
 	var page bytes.Buffer
 	err := pageTemplate.Execute(&page, map[string]any{
-		"Issuer": issuer.String(), "Discovery": issuer.ConfigurationURL(), "JWKS": issuer.JWKSURI(), "Keys": keys,
+		"Issuer": issuer.String(), "Discovery": issuer.DiscoveryURL(), "JWKS": issuer.JWKSURI(), "Keys": keys,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("rendering the page: %w", err)

@@ -78,7 +78,7 @@ func (s *Site) Set(slots []*Slot) {
 			}
 		}
 		add(page, pagePaths(issuer))
-		add(discoveryDocument, issuer.ConfigurationPaths())
+		add(discoveryDocument, issuer.DiscoveryPaths())
 		add(keySet, issuer.JWKSPaths())
 	}
 	r.paths = unambiguous(r.hosts)

@@ -143,7 +143,7 @@ func tlsKind(cfg *config.Config) string {
 
 func describeIssuer(cfg *config.Issuer) issuerInfo {
 	issuer, _ := discovery.ParseIssuer(cfg.Issuer) // config has checked it
-	info := issuerInfo{Issuer: cfg.Issuer, ConfigurationURL: issuer.ConfigurationURL(), JWKSURI: issuer.JWKSURI()}
+	info := issuerInfo{Issuer: cfg.Issuer, ConfigurationURL: issuer.DiscoveryURL(), JWKSURI: issuer.JWKSURI()}
 	switch {
 	case cfg.Managed != nil:
 		info.Source, info.From = "managed", cfg.Managed.Store

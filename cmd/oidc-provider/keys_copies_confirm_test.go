@@ -89,7 +89,7 @@ func TestHeld(t *testing.T) {
 		"a private key in PEM":          {testKey(t, "rsa-pkcs1.pem"), nil, "whoever can read the copy can sign"},
 		"Google that fetches":           {google(""), nil, "Google Cloud asks"},
 		"Vault that fetches":            {vault(), nil, "Vault asks"},
-		"other JSON":                    {`{"hello":1}`, nil, "no array keys"},
+		"other JSON":                    {`{"hello":1}`, nil, "no array named keys"},
 		"half of it":                    {both[:len(both)-1], nil, "no whole JSON"},
 		"nothing at all":                {"", nil, "no key found"},
 		"Google with something else in": {google("<html>"), nil, "parsing key set"},

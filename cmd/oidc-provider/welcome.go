@@ -40,7 +40,7 @@ Serving the issuer %s
   Keys            %s
   Next rotation   %s
 
-`, issuer, issuer.ConfigurationURL(), issuer.JWKSURI(), f.AdminAddr(), keys, next)
+`, issuer, issuer.DiscoveryURL(), issuer.JWKSURI(), f.AdminAddr(), keys, next)
 	if o.managed.PublishOnly {
 		return
 	}

@@ -41,7 +41,7 @@ func observed(raw string, configuration, keySet Answer, token string) *Observati
 	}
 	o.Issuer, o.IssuerErr = discovery.ParseIssuer(raw)
 	if o.IssuerErr == nil {
-		o.Discovery = document(o.Issuer.ConfigurationURL(), configuration)
+		o.Discovery = document(o.Issuer.DiscoveryURL(), configuration)
 	}
 	if o.Discovery.Body != nil {
 		o.Metadata, o.metadataErr = parseMetadata(o.Discovery.Body)

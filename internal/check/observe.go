@@ -168,7 +168,7 @@ func (o *Observation) observeDocuments(ctx context.Context) {
 	}
 	issuer := o.Issuer.URL()
 	c := &client{o.Options, issuer.Hostname()}
-	o.Discovery = c.document(ctx, o.Issuer.ConfigurationURL())
+	o.Discovery = c.document(ctx, o.Issuer.DiscoveryURL())
 	if o.Discovery.Body == nil {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"oidc-provider/discovery"
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/mirror"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
@@ -38,7 +39,7 @@ func (c *Config) check(p *problems) {
 		path := fmt.Sprintf("issuers[%d]", i)
 		c.Issuers[i].check(p, path+".")
 		if err := seen.claim(&c.Issuers[i]); err != nil {
-			p.add(path, "%v", err)
+			p.add(path, "%s", hint.Text(err, hint.Field))
 		}
 	}
 }
@@ -74,7 +75,7 @@ func (a *ACME) answers(challenge string) bool { return slices.Contains(a.Challen
 // check notes what makes no sense in i, whose fields stand behind prefix.
 func (i *Issuer) check(p *problems, prefix string) {
 	if _, err := discovery.ParseIssuer(i.Issuer); err != nil {
-		p.add(prefix+"issuer", "%v", err)
+		p.add(prefix+"issuer", "%s", hint.Text(err, hint.Field))
 	}
 	checkSeconds(p, prefix+"jwksMaxAge", i.JWKSMaxAge)
 	checkSeconds(p, prefix+"discoveryMaxAge", i.DiscoveryMaxAge)
@@ -105,7 +106,7 @@ func (m *Managed) check(p *problems, prefix string) {
 	}
 	policy := m.Policy.Rotation()
 	if err := policy.Validate(); err != nil {
-		p.add(prefix+"policy", "%v", err)
+		p.add(prefix+"policy", "%s", hint.Text(err, hint.Field))
 	}
 	switch {
 	case m.PublishOnly && m.SignerSocket != "":
@@ -121,14 +122,14 @@ func (m *Managed) check(p *problems, prefix string) {
 func (f *Files) check(p *problems, prefix string) {
 	checkInterval(p, prefix, f.Interval)
 	if _, err := mirror.NewFiles(f.Paths); err != nil {
-		p.add(prefix+"paths", "%v", err)
+		p.add(prefix+"paths", "%s", hint.Text(err, hint.Field))
 	}
 }
 
 func (u *URL) check(p *problems, prefix string) {
 	checkInterval(p, prefix, u.Interval)
 	if _, err := mirror.NewURL(u.JWKS, ""); err != nil {
-		p.add(prefix+"jwks", "%v", err)
+		p.add(prefix+"jwks", "%s", hint.Text(err, hint.Field))
 	}
 }
 
@@ -161,7 +162,7 @@ func (c claims) claim(i *Issuer) error {
 	if err != nil {
 		return nil // which is noted already
 	}
-	place := issuer.Place()
+	place := issuer.Route()
 	if other, taken := c[place]; taken {
 		return fmt.Errorf("issuer %s is served at the same host and path as %s: ports do not tell them apart", i.Issuer, other)
 	}

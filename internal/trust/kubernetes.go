@@ -70,7 +70,7 @@ func (k *Kubernetes) checkDiscoveryURL() error {
 	u, err := url.Parse(k.DiscoveryURL)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
 		!userPrefix.MatchString(k.DiscoveryURL) || strings.TrimRight(k.DiscoveryURL, "/") == strings.TrimRight(k.Issuer.String(), "/") {
-		return fmt.Errorf("--discovery-url %q cannot be right (hint: it is the https URL of the configuration itself, like %s)", k.DiscoveryURL, k.Issuer.ConfigurationURL())
+		return fmt.Errorf("--discovery-url %q cannot be right (hint: it is the https URL of the configuration itself, like %s)", k.DiscoveryURL, k.Issuer.DiscoveryURL())
 	}
 	return nil
 }
