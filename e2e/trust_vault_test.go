@@ -85,7 +85,7 @@ func TestTrustVault(t *testing.T) {
 	// A mount of another issuer stays as it is.
 	other := strings.ReplaceAll(script("--path", "clusters/copy"), p.issuer, p.issuer+"/other")
 	_, err := lab.bash(other, v.env...)
-	wantFailure(t, "a mount of another issuer", err, "auth/clusters/copy is set up for something else")
+	wantFailure(t, "a mount of another issuer", err, "auth/clusters/copy has another purpose")
 	testVaultLogin(t, v, c, f, "clusters/copy", token)
 
 	// So does a role of another ServiceAccount.

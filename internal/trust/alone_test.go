@@ -32,7 +32,7 @@ func TestLeavesAlone(t *testing.T) {
 		"a pool that cannot be seen": {&trust.GCP{Facts: public}, google(answer{"providers list", "!forbidden"}), "forbidden"},
 		"a pool with an AWS account": {&trust.GCP{Facts: public}, google(answer{"providers list", "amazon"}), "The provider amazon of the pool"},
 		"a provider with a copy": {&trust.GCP{Facts: public},
-			google(answer{"value(oidc.jwksJson)", "{}"}, answer{"providers list", "kubernetes\thttps://oidc.example.com"}), "holds a copy of the keys"},
+			google(answer{"value(oidc.jwksJson)", "{}"}, answer{"providers list", "kubernetes\thttps://oidc.example.com"}), "has a copy of the keys"},
 		"an Azure that fails": {&trust.Azure{Facts: public, ResourceGroup: "shop"}, []answer{{"identity list", "!please log in"}}, "log in"},
 		"an identity that has our name": {&trust.Azure{Facts: public, ResourceGroup: "shop"}, []answer{{"identity list", "shop_till"}},
 			"There is an identity shop_till already"},

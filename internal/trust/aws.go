@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"oidc-provider/internal/hint"
 )
 
 // AWS is trust of AWS IAM: an identity provider, and a role that the
@@ -16,15 +18,14 @@ import (
 type AWS struct {
 	Facts
 	RoleName string   // default NAMESPACE_SERVICEACCOUNT
-	Account  string   // 12 digits; the commands take the one that they are run in
+	Account  string   // 12 digits; default the one in which the commands run
 	Region   string   // of the Pod's requests
 	Policies []string // ARNs of policies to attach to the role
-	// Thumbprints are those of private CAs, see [Thumbprint]. IAM knows public
-	// ones by itself.
+	// Thumbprints of private CAs, see [Thumbprint]. IAM knows the public CAs.
 	Thumbprints []string
 }
 
-// maxThumbprints is how many IAM takes for a provider.
+// maxThumbprints is how many IAM accepts for a provider.
 const maxThumbprints = 5
 
 var (
@@ -45,61 +46,66 @@ func (a *AWS) fill(format string) error {
 		a.RoleName = shorten(a.account(), 64)
 	}
 	if format == "pod" && a.Account == "" {
-		return errors.New("--account is required for a Pod, whose environment names the role with it (hint: `aws sts get-caller-identity --query Account --output text` prints it)")
+		return hint.Errorf("set {option.account}; `aws sts get-caller-identity --query Account --output text` prints it",
+			"the AWS account is missing: the Pod's environment needs it to name the role")
 	}
 	for _, arn := range a.Policies {
-		if err := match("policy-arn", arn, awsPolicy, "it looks like arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"); err != nil {
-			return err
-		}
-	}
-	for _, t := range a.Thumbprints {
-		if err := match("thumbprint", t, awsThumbprint, "it is a SHA-1 in 40 small hexadecimal digits"); err != nil {
+		const form = "an ARN like arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
+		if err := match("policyArn", arn, awsPolicy, form); err != nil {
 			return err
 		}
 	}
 	if n := len(a.Thumbprints); n > maxThumbprints {
-		return fmt.Errorf("%d thumbprints: AWS IAM takes at most %d", n, maxThumbprints)
+		return fmt.Errorf("%d thumbprints: AWS IAM accepts at most %d", n, maxThumbprints)
 	}
-	// The aws command reads such a value from a file.
+	for _, t := range a.Thumbprints {
+		if !awsThumbprint.MatchString(t) {
+			return fmt.Errorf("thumbprint %q: want a SHA-1 in 40 lower case hexadecimal digits", t)
+		}
+	}
+	// The aws command would read such a value from a file.
 	if strings.HasPrefix(a.Audience, "file://") || strings.HasPrefix(a.Audience, "fileb://") {
-		return fmt.Errorf("--audience %q: the aws command would read it from a file", a.Audience)
+		return hint.Errorf("choose another {option.audience}", "audience %q: the aws command would read it from a file",
+			a.Audience)
 	}
 	return errors.Join(
 		a.needHTTPS("AWS IAM"),
-		match("role-name", a.RoleName, awsRole, "a role has at most 64 letters, digits and characters of _+=.@-"),
-		match("account", a.Account, awsAccount, "an account has 12 digits"),
-		match("region", a.Region, awsRegion, "a region looks like eu-central-1"))
+		match("roleName", a.RoleName, awsRole, "at most 64 letters, digits and characters of _+=.@-"),
+		match("account", a.Account, awsAccount, "12 digits"),
+		match("region", a.Region, awsRegion, "a region like eu-central-1"))
 }
 
-// Condition begins the names of the provider's condition keys, and ends its ARN.
+// Condition returns the prefix of the provider's condition keys, which is also
+// the end of its ARN.
 func (a *AWS) Condition() string { return a.host() }
 
 // AudienceIsURL reports whether version 1 of the aws command would fetch the
-// audience and take what it gets there instead. It leaves JSON alone.
+// audience and use what it gets there instead. It does not do that in JSON.
 func (a *AWS) AudienceIsURL() bool {
 	return strings.HasPrefix(a.Audience, "http://") || strings.HasPrefix(a.Audience, "https://")
 }
 
-// ClientID and ClientIDList are the audience as parameters in JSON.
+// ClientID returns the audience as a parameter in JSON.
 func (a *AWS) ClientID() (string, error) {
 	data, err := json.Marshal(map[string]string{"ClientID": a.Audience})
 	return string(data), err
 }
 
+// ClientIDList returns the audience as a list parameter in JSON.
 func (a *AWS) ClientIDList() (string, error) {
 	data, err := json.Marshal(map[string][]string{"ClientIDList": {a.Audience}})
 	return string(data), err
 }
 
-// RoleLabel is what the role is called in Terraform.
+// RoleLabel returns the name of the role in Terraform.
 func (a *AWS) RoleLabel() string { return slug(a.RoleName, "_") }
 
-// Description tells our role from one that somebody else has made.
+// Description returns the text that identifies our role among others.
 func (a *AWS) Description() string {
 	return shorten(a.Subject()+" of "+a.Issuer.String(), 1000)
 }
 
-// RoleARN is where the Pod finds the role.
+// RoleARN returns the ARN of the role, for the Pod.
 func (a *AWS) RoleARN() string {
 	partition := "aws"
 	switch {
@@ -118,16 +124,16 @@ type awsStatement struct {
 	Condition struct{ StringEquals map[string]string }
 }
 
-// ShellPolicy is the policy for a here-document in which the shell puts the
-// provider in. No string of JSON has a quotation mark as it is, so there is
-// only one place for it.
+// ShellPolicy returns the policy for a here-document, into which the shell
+// inserts the provider. Strings in JSON escape quotation marks, so only one place
+// matches.
 func (a *AWS) ShellPolicy() (string, error) {
 	policy, err := toJSON(a.policy())
 	return strings.Replace(heredoc(policy), `"Federated": ""`, `"Federated": "$provider"`, 1), err
 }
 
-// policy lets the ServiceAccount and nobody else assume the role. Its principal
-// is empty.
+// policy allows only the ServiceAccount to assume the role. Its principal is
+// empty.
 func (a *AWS) policy() any {
 	s := awsStatement{Effect: "Allow", Action: "sts:AssumeRoleWithWebIdentity"}
 	s.Condition.StringEquals = map[string]string{
@@ -140,8 +146,8 @@ func (a *AWS) policy() any {
 	}{"2012-10-17", []awsStatement{s}}
 }
 
-// Thumbprint is what IAM knows a server with a private CA by: the SHA-1 of the
-// last certificate of the chain that it sends.
+// Thumbprint returns what identifies a server with a private CA in IAM: the SHA-1
+// of the last certificate of the chain that the server sends.
 func Thumbprint(chain []*x509.Certificate) string {
 	if len(chain) == 0 {
 		return ""

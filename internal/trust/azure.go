@@ -4,21 +4,23 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+
+	"oidc-provider/internal/hint"
 )
 
 // Azure is trust of Entra ID: a federated credential of a user-assigned managed
 // identity, or of an application.
 type Azure struct {
 	Facts
-	// Identity, of ResourceGroup, is a user-assigned managed identity, by
-	// default one that is called as the ServiceAccount.
+	// Identity, in ResourceGroup, is a user-assigned managed identity. The
+	// default has the name of the ServiceAccount.
 	ResourceGroup, Identity string
 	usual                   bool // Identity is that default
 	// Application, instead of the two, is the client ID of an application.
 	Application string
 	// Credential is the name of the federated credential.
 	Credential string
-	// ClientID and TenantID are what the Pod logs in with.
+	// ClientID and TenantID are for the Pod's login.
 	ClientID, TenantID string
 }
 
@@ -47,30 +49,33 @@ func (a *Azure) fill(format string) error {
 	}
 	switch {
 	case format == "pod" && (a.ClientID == "" || a.TenantID == ""):
-		return errors.New("--client-id and --tenant-id are required for a Pod (hint: the commands of --format cli print them at their end)")
+		return hint.Errorf("set {option.clientId} and {option.tenantId}; the commands of {option.format} cli print them last",
+			"the client ID or the tenant ID is missing: the Pod logs in with them")
 	case format != "pod" && a.ResourceGroup == "" && a.Application == "":
-		return errors.New("--resource-group is required: that of the managed identity (hint: --application ID is for the application of an app registration instead)")
+		return hint.Errorf("set {option.resourceGroup}, or {option.application} to use an app registration instead",
+			"the resource group of the managed identity is missing")
 	case a.Application != "" && (a.ResourceGroup != "" || a.Identity != ""):
-		return errors.New("--application is instead of --resource-group and --identity")
+		return hint.Errorf("set either {option.application}, or {option.resourceGroup} and {option.identity}",
+			"an application and a managed identity exclude each other")
 	}
-	const id = "it looks like 00000000-0000-0000-0000-000000000000"
+	const id = "an ID like 00000000-0000-0000-0000-000000000000"
 	return errors.Join(
 		a.needHTTPS("Entra ID"),
-		match("resource-group", a.ResourceGroup, azureGroup, "a resource group has at most 90 letters, digits and characters of _().-"),
-		match("identity", a.Identity, azureIdentity, "an identity has 3 to 128 letters, digits, hyphens and underscores"),
-		match("credential", a.Credential, azureCredential, "a credential has 3 to 120 letters, digits, hyphens and underscores"),
+		match("resourceGroup", a.ResourceGroup, azureGroup, "at most 90 letters, digits and characters of _().-"),
+		match("identity", a.Identity, azureIdentity, "3 to 128 letters, digits, hyphens and underscores"),
+		match("credential", a.Credential, azureCredential, "3 to 120 letters, digits, hyphens and underscores"),
 		match("application", a.Application, azureID, id),
-		match("client-id", a.ClientID, azureID, id), match("tenant-id", a.TenantID, azureID, id))
+		match("clientId", a.ClientID, azureID, id), match("tenantId", a.TenantID, azureID, id))
 }
 
-// name is the ServiceAccount without the dots that Entra ID does not take.
+// name returns the ServiceAccount without dots, which Entra ID refuses.
 func (a *Azure) name() string { return strings.ReplaceAll(a.account(), ".", "_") }
 
-// Named reports whether somebody has named the identity. If not, one that is
-// there already without our credential is somebody else's.
+// Named reports whether the identity was chosen. If not, an existing one without
+// our credential has another purpose.
 func (a *Azure) Named() bool { return !a.usual }
 
-// Parameters are the credential as `az ad app federated-credential` takes it.
+// Parameters returns the credential for `az ad app federated-credential`.
 func (a *Azure) Parameters() any {
 	return struct {
 		Name      string   `json:"name"`
@@ -80,11 +85,11 @@ func (a *Azure) Parameters() any {
 	}{a.Credential, a.Issuer.String(), a.Subject(), []string{a.Audience}}
 }
 
-// IdentityLabel is what the identity is called in Terraform.
+// IdentityLabel returns the name of the identity in Terraform.
 func (a *Azure) IdentityLabel() string { return slug(a.Identity, "_") }
 
-// Authority is where the Pod logs in. A national cloud has an audience of its
-// own.
+// Authority returns the URL where the Pod logs in. National clouds have their own
+// audiences.
 func (a *Azure) Authority() string {
 	switch strings.TrimPrefix(a.Audience, a.Target().Audience) {
 	case "USGov":

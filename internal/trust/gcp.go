@@ -3,34 +3,34 @@ package trust
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/jwks"
 )
 
-// Where a relying party has the keys from.
+// Sources of the keys for a relying party.
 const (
 	KeysDiscovery = "discovery" // it asks the issuer
 	KeysJWKS      = "jwks"      // it asks the jwks_uri
-	KeysCopy      = "copy"      // it holds a copy of them, and asks nobody
+	KeysCopy      = "copy"      // it has a copy of the keys, and asks no server
 )
 
 // GCP is trust of Google Cloud: a workload identity pool with a provider, and
-// what the ServiceAccount may do there.
+// the permissions of the ServiceAccount.
 type GCP struct {
 	Facts
-	Project       string // ID; the commands take the one that gcloud is set to
+	Project       string // ID; default the current project of gcloud
 	ProjectNumber string
-	// Pool is one for each issuer by default: a principal is a subject of a
-	// pool, whichever of its providers has vouched for it.
+	// Pool has a default for each issuer: a principal is a subject of a pool, no
+	// matter which of its providers has authenticated it.
 	Pool, Provider string
-	// GoogleServiceAccount is the e-mail address of the one to act as. Without,
-	// the ServiceAccount itself is the principal.
+	// GoogleServiceAccount is the e-mail address of the account to act as.
+	// Without it, the ServiceAccount itself is the principal.
 	GoogleServiceAccount string
 	Roles                []string // to grant to the principal in the project
 	KeysFrom             string   // discovery or copy; default copy with a private CA
@@ -71,56 +71,67 @@ func (g *GCP) fill(format string) error {
 	}
 	switch {
 	case g.KeysFrom != KeysDiscovery && g.KeysFrom != KeysCopy:
-		return fmt.Errorf("--keys %q: Google Cloud takes %s or %s", g.KeysFrom, KeysDiscovery, KeysCopy)
+		return hint.Errorf("for Google Cloud, {option.keys} takes discovery or copy", "unknown source of keys %q", g.KeysFrom)
 	case g.KeysFrom == KeysDiscovery && g.Private():
-		return errors.New("--keys discovery: Google Cloud cannot know a private CA (hint: use --keys copy)")
+		return hint.Errorf("set {option.keys} to copy", "Google Cloud cannot ask the issuer: it trusts no private CA")
 	case len(g.Subject()) > maxGoogleSubject:
-		return fmt.Errorf("the subject %s has %d bytes: Google Cloud takes at most %d (hint: a shorter --namespace or --service-account)", g.Subject(), len(g.Subject()), maxGoogleSubject)
+		return hint.Errorf("choose a shorter {option.namespace} or {option.serviceAccount}",
+			"the subject %s has %d bytes: Google Cloud accepts at most %d", g.Subject(), len(g.Subject()), maxGoogleSubject)
 	case strings.HasPrefix(g.Pool, "gcp-") || strings.HasPrefix(g.Provider, "gcp-"):
-		return errors.New("--pool and --provider must not begin with gcp-, which is Google's")
+		return hint.Errorf("choose another {option.pool} or {option.provider}",
+			"names of pools and providers must not start with gcp-, which is reserved for Google")
 	case len(g.Roles) > 0 && g.GoogleServiceAccount != "":
-		return errors.New("--role is for the ServiceAccount itself: with --google-service-account, it is that one which has roles")
+		return hint.Errorf("set either {option.role} or {option.googleServiceAccount}",
+			"roles are for the ServiceAccount itself; it has the roles of a Google service account if it acts as one")
 	case format == "pod" && g.ProjectNumber == "":
-		return errors.New("--project-number is required for a Pod, whose credentials name the provider with it (hint: `gcloud projects describe PROJECT --format='value(projectNumber)'` prints it)")
+		return hint.Errorf("set {option.projectNumber}; "+
+			"`gcloud projects describe PROJECT --format='value(projectNumber)'` prints it",
+			"the project number is missing: the Pod's credentials need it to name the provider")
 	}
 	for _, role := range g.Roles {
-		if err := match("role", role, gcpRole, "it looks like roles/storage.objectViewer"); err != nil {
+		if err := match("role", role, gcpRole, "a role like roles/storage.objectViewer"); err != nil {
 			return err
 		}
 	}
-	const pool = "4 to 32 small letters, digits and hyphens"
+	const pool = "4 to 32 lower case letters, digits and hyphens"
 	return errors.Join(
 		g.needHTTPS("Google Cloud"),
-		match("project", g.Project, gcpProject, "it is the ID of a project, not its name"),
-		match("project-number", g.ProjectNumber, gcpNumber, "digits only"),
+		match("project", g.Project, gcpProject, "the ID of a project, not its name"),
+		match("projectNumber", g.ProjectNumber, gcpNumber, "digits only"),
 		match("pool", g.Pool, gcpPool, pool), match("provider", g.Provider, gcpPool, pool),
-		match("google-service-account", g.GoogleServiceAccount, gcpServiceAccount, "it looks like NAME@PROJECT.iam.gserviceaccount.com"))
+		match("googleServiceAccount", g.GoogleServiceAccount, gcpServiceAccount,
+			"an address like NAME@PROJECT.iam.gserviceaccount.com"))
 }
 
 func (g *GCP) ready(format string) error {
 	switch {
 	case !g.Copied() || format == "pod":
 	case len(g.Keys) == 0:
-		return errors.New("--keys copy: no key of the issuer is known")
+		return errNoKeys
 	case len(g.usable()) == 0:
-		return errors.New("there is no key to copy: Google Cloud takes RS256 and ES256 only")
+		return errors.New("there is no key to copy: Google Cloud accepts only RS256 and ES256")
 	}
 	return nil
 }
 
-// Copied reports whether Google holds a copy of the keys.
+// errNoKeys refuses to print a copy of nothing.
+var errNoKeys = hint.Errorf("the issuer must be reachable, with a certificate of a known CA",
+	"no keys to copy: no key of the issuer is known")
+
+// Copied reports whether Google has a copy of the keys.
 func (g *GCP) Copied() bool { return g.KeysFrom == KeysCopy }
 
-// Copy is the name of that copy.
+// Copy returns the name of that copy.
 func (g *GCP) Copy() string { return "gcp-" + g.Pool }
 
-// OwnAudience reports whether the audience is not the one that Google takes
-// for a provider by itself.
+// OwnAudience reports whether the audience differs from Google's default for a
+// provider.
 func (g *GCP) OwnAudience() bool { return g.Audience != "" }
 
-// ProviderName is the full name of the provider.
+// ProviderName returns the full name of the provider.
 func (g *GCP) ProviderName() string {
-	return "//iam.googleapis.com/projects/" + g.ProjectNumber + "/locations/global/workloadIdentityPools/" + g.Pool + "/providers/" + g.Provider
+	return "//iam.googleapis.com/projects/" + g.ProjectNumber + "/locations/global/workloadIdentityPools/" + g.Pool +
+		"/providers/" + g.Provider
 }
 
 // TokenAudience is what the Pod's tokens are for.
@@ -131,11 +142,11 @@ func (g *GCP) TokenAudience() string {
 	return "https:" + g.ProviderName()
 }
 
-// A Mapping is where an attribute of a principal comes from.
+// A Mapping says which claim an attribute of a principal comes from.
 type Mapping struct{ Attribute, Claim string }
 
-// Mappings are the attributes, which conditions of policies may ask for. All
-// tokens have these claims; that of the Pod misses where there is none.
+// Mappings returns the attributes, which conditions of policies may use. All
+// tokens have these claims; tokens without a Pod lack the Pod's.
 func (g *GCP) Mappings() []Mapping {
 	return []Mapping{
 		{"google.subject", "assertion.sub"},
@@ -144,31 +155,31 @@ func (g *GCP) Mappings() []Mapping {
 	}
 }
 
-// AttributeMapping is the mappings for gcloud.
+// AttributeMapping returns the mappings for gcloud.
 func (g *GCP) AttributeMapping() string {
 	var pairs []string
 	for _, m := range g.Mappings() {
-		// In a shell, double quotes within single ones read better.
+		// In a shell, double quotes inside single quotes are easier to read.
 		pairs = append(pairs, m.Attribute+"="+strings.ReplaceAll(m.Claim, "'", `"`))
 	}
 	return strings.Join(pairs, ",")
 }
 
-// usable are the keys that Google takes.
+// usable returns the keys that Google accepts.
 func (g *GCP) usable() []jwks.PublicKey {
 	return slices.DeleteFunc(slices.Clone(g.Keys), func(k jwks.PublicKey) bool {
 		return k.Algorithm() != jose.RS256 && k.Algorithm() != jose.ES256
 	})
 }
 
-// KeySet is the key set to upload: it has none but the members that Google
-// takes.
+// KeySet returns the key set to upload, with only the members that Google
+// accepts.
 func (g *GCP) KeySet() (json.RawMessage, error) { return jwks.Marshal(g.usable()) }
 
-// KIDs name the keys of the key set.
+// KIDs returns the kids of the key set.
 func (g *GCP) KIDs() []string { return kids(g.usable()) }
 
-// ShowCopy is the command that shows what Google holds.
+// ShowCopy returns the command that shows Google's copy.
 func (g *GCP) ShowCopy() string {
 	project := ""
 	if g.Project != "" {
@@ -178,7 +189,7 @@ func (g *GCP) ShowCopy() string {
 		" --location=global --workload-identity-pool=" + g.Pool + " --format=json"
 }
 
-// KeyList is the keys of the key set.
+// KeyList returns the keys of the key set.
 func (g *GCP) KeyList() (json.RawMessage, error) {
 	data, err := g.KeySet()
 	if err != nil {
@@ -189,7 +200,7 @@ func (g *GCP) KeyList() (json.RawMessage, error) {
 	return set.Keys, err
 }
 
-// Credentials is the file that Google's libraries exchange the token with.
+// Credentials returns the file with which Google's libraries exchange the token.
 func (g *GCP) Credentials() any {
 	type format struct {
 		Type string `json:"type"`
@@ -211,7 +222,8 @@ func (g *GCP) Credentials() any {
 		"https://sts.googleapis.com/v1/token", source{"/var/run/secrets/gcp/token", format{"text"}}, "",
 	}
 	if g.GoogleServiceAccount != "" {
-		c.Impersonation = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/" + g.GoogleServiceAccount + ":generateAccessToken"
+		c.Impersonation = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/" +
+			g.GoogleServiceAccount + ":generateAccessToken"
 	}
 	return c
 }

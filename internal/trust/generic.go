@@ -1,6 +1,6 @@
 package trust
 
-// Generic is trust of any relying party: what it must know, in words, and in Go.
+// Generic is trust of any relying party: what it must know, in words and in Go.
 type Generic struct{ Facts }
 
 // Target implements [Setup].

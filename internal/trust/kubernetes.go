@@ -8,21 +8,23 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"oidc-provider/internal/hint"
 )
 
-// Kubernetes is trust of another cluster: its API server lets the
-// ServiceAccounts in as users with a prefix, who may do what RBAC gives them.
+// Kubernetes is trust of another cluster: for its API server, the ServiceAccounts
+// are users with a prefix, to whom RBAC grants permissions.
 type Kubernetes struct {
 	Facts
-	// Only says that nobody but the ServiceAccount is let in. Otherwise each one
-	// of the issuer is.
+	// Only restricts access to the one ServiceAccount. Otherwise every
+	// ServiceAccount of the issuer has access.
 	Only bool
-	// Prefix begins the names of these users; default the issuer and a #.
+	// Prefix of the names of these users; default the issuer and a #.
 	Prefix string
-	// DiscoveryURL is where that API server reaches the issuer's configuration,
-	// if not at the issuer.
+	// DiscoveryURL is where that API server fetches the discovery document, if
+	// not at the issuer.
 	DiscoveryURL string
-	// MaxTokenLifetime is the longest that a token may live; default 24 hours.
+	// MaxTokenLifetime is the longest lifetime of a token; default 24 hours.
 	MaxTokenLifetime time.Duration
 	// Server is the URL of that API server, and ServerCA the PEM of its CA, for
 	// the Pod.
@@ -46,50 +48,56 @@ func (k *Kubernetes) fill(format string) (err error) {
 	}
 	switch {
 	case strings.HasPrefix(strings.ToLower(k.Prefix), "system:"):
-		return fmt.Errorf("--username-prefix %q: names that begin with system: are the cluster's own", k.Prefix)
+		return hint.Errorf("choose another {option.usernamePrefix}",
+			"prefix %q: names that start with system: are reserved for the cluster itself", k.Prefix)
 	case k.Prefix == "-":
-		return errors.New("--username-prefix -: without a prefix, a ServiceAccount of the issuer would be taken for the cluster's own of the same name")
+		return hint.Errorf("set {option.usernamePrefix} to a prefix", "without a prefix, a ServiceAccount of the issuer "+
+			"would be taken for one of the cluster itself with the same name")
 	case k.MaxTokenLifetime < 10*time.Minute:
-		return fmt.Errorf("--max-token-lifetime %v: no ServiceAccount token lives less than 10m", k.MaxTokenLifetime)
+		return hint.Errorf("set {option.maxTokenLifetime} to 10m or more",
+			"the longest lifetime of a token is %v, but every ServiceAccount token lives at least 10m", k.MaxTokenLifetime)
 	case format == "pod" && k.Server == "":
-		return errors.New("--server is required for a Pod: the URL of the API server that is to trust the issuer")
+		return hint.Errorf("set {option.server}", "the URL of the API server is missing: the Pod connects to it")
 	}
-	if k.ServerCA, err = certificates("server-ca-file", k.ServerCA); err != nil {
+	if k.ServerCA, err = certificates("serverCaFile", k.ServerCA); err != nil {
 		return err
 	}
 	return errors.Join(
 		k.needAudience(), k.needHTTPS("kube-apiserver"), k.checkDiscoveryURL(),
-		match("username-prefix", k.Prefix, userPrefix, "at most 512 characters of ASCII, no white space"),
-		match("server", k.Server, httpAddress, "it looks like https://api.example.com:6443"))
+		match("usernamePrefix", k.Prefix, userPrefix, "at most 512 ASCII characters, no white space"),
+		match("server", k.Server, httpAddress, "a URL like https://api.example.com:6443"))
 }
 
 func (k *Kubernetes) checkDiscoveryURL() error {
 	if k.DiscoveryURL == "" {
 		return nil
 	}
+	same := strings.TrimRight(k.DiscoveryURL, "/") == strings.TrimRight(k.Issuer.String(), "/")
 	u, err := url.Parse(k.DiscoveryURL)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-		!userPrefix.MatchString(k.DiscoveryURL) || strings.TrimRight(k.DiscoveryURL, "/") == strings.TrimRight(k.Issuer.String(), "/") {
-		return fmt.Errorf("--discovery-url %q cannot be right (hint: it is the https URL of the configuration itself, like %s)", k.DiscoveryURL, k.Issuer.DiscoveryURL())
+		!userPrefix.MatchString(k.DiscoveryURL) || same {
+		return hint.Errorf("{option.discoveryUrl} takes the https URL of the discovery document, like "+
+			k.Issuer.DiscoveryURL(), "discovery URL %q is not valid", k.DiscoveryURL)
 	}
 	return nil
 }
 
-// User is who the ServiceAccount is in that cluster.
+// User returns the name of the ServiceAccount in that cluster.
 func (k *Kubernetes) User() string { return k.Prefix + k.Subject() }
 
-// SubjectRule is for the ServiceAccount alone. Its names have no quotation marks.
+// SubjectRule returns the rule that only the ServiceAccount satisfies. Its names
+// have no quotation marks.
 func (k *Kubernetes) SubjectRule() string { return "claims.sub == '" + k.Subject() + "'" }
 
-// LifetimeRule bounds the life of tokens.
+// LifetimeRule returns the rule that bounds the lifetime of tokens.
 func (k *Kubernetes) LifetimeRule() string {
 	return fmt.Sprintf("claims.exp - claims.iat <= %d", int(k.MaxTokenLifetime/time.Second))
 }
 
-// LifetimeMessage is what is said to those that live longer.
+// LifetimeMessage returns the error message for longer lifetimes.
 func (k *Kubernetes) LifetimeMessage() string {
 	return fmt.Sprintf("the token lives longer than %d seconds", int(k.MaxTokenLifetime/time.Second))
 }
 
-// ServerCAData is the CA as a kubeconfig has it.
+// ServerCAData returns the CA as in a kubeconfig.
 func (k *Kubernetes) ServerCAData() string { return base64.StdEncoding.EncodeToString(k.ServerCA) }

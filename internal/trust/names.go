@@ -6,55 +6,63 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"oidc-provider/internal/hint"
 )
 
 func (f *Facts) check() (err error) {
 	if f.Issuer.String() == "" {
-		return errors.New("--issuer is required: the one whose tokens are to be trusted")
+		return hint.Errorf("set {issuer} to the one whose tokens are to be trusted", "the issuer is missing")
 	}
 	if wrong := validation.IsDNS1123Label(f.Namespace); len(wrong) > 0 {
-		return fmt.Errorf("--namespace %q: %s", f.Namespace, wrong[0])
+		return hint.Errorf("check {option.namespace}", "namespace %q: %s", f.Namespace, wrong[0])
 	}
 	if wrong := validation.IsDNS1123Subdomain(f.ServiceAccount); len(wrong) > 0 {
-		return fmt.Errorf("--service-account %q: %s", f.ServiceAccount, wrong[0])
+		return hint.Errorf("check {option.serviceAccount}", "ServiceAccount %q: %s", f.ServiceAccount, wrong[0])
 	}
-	if err := match("audience", f.Audience, audiences, "it is a name or a URI of at most 255 characters"); err != nil {
+	if err := match("audience", f.Audience, audiences, "a name or a URI of at most 255 characters"); err != nil {
 		return err
 	}
-	f.CA, err = certificates("ca-file", f.CA)
+	f.CA, err = certificates("caFile", f.CA)
 	return err
 }
 
-// needAudience is for relying parties that have no usual one.
+// needAudience refuses an empty audience, for relying parties without a usual one.
 func (f *Facts) needAudience() error {
 	if f.Audience == "" {
-		return errors.New("--audience is required: it names the relying party, so that no token for another one passes there")
+		return hint.Errorf("set {option.audience} to a name for the relying party",
+			"the audience is missing: it prevents that tokens for other relying parties pass")
 	}
 	return nil
 }
 
-// audiences are names and URIs (RFC 3986, section 2). Commas are out: half of
-// the relying parties' tools read two audiences there. What comes first cannot
-// be the beginning of an option, or of a file's name (@FILE).
+// audiences are names and URIs (RFC 3986, section 2). Commas are not allowed: half
+// of the relying parties' tools would read two audiences. The first character
+// cannot start an option or the name of a file (@FILE).
 var audiences = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9._~:/?#@!$&'()*+;=%-]{0,254}$`)
 
-// match refuses a value that is not of the form of pattern. Empty ones pass.
-func match(flag, value string, pattern *regexp.Regexp, hint string) error {
+// match refuses the value of an option that does not match pattern; form
+// describes the pattern. Empty values pass.
+func match(option, value string, pattern *regexp.Regexp, form string) error {
 	if value == "" || pattern.MatchString(value) {
 		return nil
 	}
-	return fmt.Errorf("--%s %q cannot be right (hint: %s)", flag, value, hint)
+	return hint.Errorf("{option."+option+"} takes "+form, "%s %q is not valid", words(option), value)
 }
 
-// certificates leaves nothing in data but certificates: no file that was meant
-// to stay here goes out instead of a CA.
-func certificates(flag string, data []byte) ([]byte, error) {
+var upperCase = regexp.MustCompile(`[A-Z]`)
+
+// words returns the name of an option as words.
+func words(option string) string { return strings.ToLower(upperCase.ReplaceAllString(option, " $0")) }
+
+// certificates returns only the certificates in data, so that a private file that
+// was named by mistake is never printed.
+func certificates(option string, data []byte) ([]byte, error) {
 	var tidy bytes.Buffer
 	for rest := data; ; {
 		var block *pem.Block
@@ -65,25 +73,25 @@ func certificates(flag string, data []byte) ([]byte, error) {
 			continue
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return data, fmt.Errorf("--%s: %w", flag, err)
+			return data, hint.Wrap(fmt.Errorf("reading certificates: %w", err), "check {option."+option+"}")
 		}
 		pem.Encode(&tidy, &pem.Block{Type: block.Type, Bytes: block.Bytes})
 	}
 	if len(data) > 0 && tidy.Len() == 0 {
-		return data, fmt.Errorf("--%s: no certificate in PEM in it", flag)
+		return data, hint.Errorf("check {option."+option+"}", "reading certificates: no certificate in PEM form")
 	}
 	return tidy.Bytes(), nil
 }
 
-// needHTTPS is for relying parties that take no other issuer.
+// needHTTPS refuses an issuer that is not https.
 func (f *Facts) needHTTPS(party string) error {
 	if u := f.Issuer.URL(); u.Scheme != "https" {
-		return fmt.Errorf("issuer %s: %s trusts https issuers only", f.Issuer, party)
+		return fmt.Errorf("issuer %s: %s trusts only https issuers", f.Issuer, party)
 	}
 	return nil
 }
 
-// shorten cuts s, such that two long names differ still.
+// shorten cuts s to limit bytes, so that two long names still differ.
 func shorten(s string, limit int) string {
 	if len(s) <= limit {
 		return s
@@ -94,7 +102,7 @@ func shorten(s string, limit int) string {
 
 var notWord = regexp.MustCompile(`[^a-z0-9]+`)
 
-// slug is s in small letters, digits and sep, with a letter first.
+// slug returns s in lower case letters, digits and sep, with a letter first.
 func slug(s, sep string) string {
 	s = strings.Trim(notWord.ReplaceAllString(strings.ToLower(s), sep), sep)
 	if s == "" || s[0] < 'a' {
@@ -103,13 +111,13 @@ func slug(s, sep string) string {
 	return s
 }
 
-// Label is what the issuer is called in Terraform.
+// Label returns the name of the issuer in Terraform.
 func (f *Facts) Label() string { return slug(f.host(), "_") }
 
-// AccountLabel is what the ServiceAccount is called in Terraform.
+// AccountLabel returns the name of the ServiceAccount in Terraform.
 func (f *Facts) AccountLabel() string { return slug(f.account(), "_") }
 
-// host is the issuer without its scheme.
+// host returns the issuer without its scheme.
 func (f *Facts) host() string {
 	_, host, _ := strings.Cut(f.Issuer.String(), "://")
 	return host

@@ -2,15 +2,26 @@ package trust_test
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/trust"
 )
 
-// What cannot be right is refused before anybody is asked, and with the flag
-// that it came from.
+// shown returns an error as its reader sees it: the hint names options as flags.
+func shown(err error) string {
+	return hint.Text(err, func(field string) string {
+		return "--" + strings.ToLower(upperCase.ReplaceAllString(strings.TrimPrefix(field, "option."), "-$0"))
+	})
+}
+
+var upperCase = regexp.MustCompile(`[A-Z]`)
+
+// An invalid value is refused before any request, with a hint that names its
+// option.
 func TestRefuses(t *testing.T) {
 	public := facts(t, "https://oidc.example.com")
 	with := func(change func(*trust.Facts)) trust.Facts {
@@ -30,15 +41,15 @@ func TestRefuses(t *testing.T) {
 		format string
 		want   string
 	}{
-		{&trust.Generic{Facts: trust.Facts{Audience: "demo", Namespace: "a", ServiceAccount: "b"}}, "", "--issuer is required"},
+		{&trust.Generic{Facts: trust.Facts{Audience: "demo", Namespace: "a", ServiceAccount: "b"}}, "", "set --issuer"},
 		{&trust.Generic{Facts: namespace("")}, "", "--namespace"},
 		{&trust.Generic{Facts: namespace("a:b")}, "", "--namespace"},
 		{&trust.Generic{Facts: namespace("$(reboot)")}, "", "--namespace"},
 		{&trust.Generic{Facts: account("A")}, "", "--service-account"},
 		{&trust.Generic{Facts: account("a\nb")}, "", "--service-account"},
 		{&trust.Generic{Facts: account("a'b")}, "", "--service-account"},
-		{&trust.Generic{Facts: public}, "", "--audience is required"},
-		{&trust.Kubernetes{Facts: public}, "", "--audience is required"},
+		{&trust.Generic{Facts: public}, "", "set --audience"},
+		{&trust.Kubernetes{Facts: public}, "", "set --audience"},
 		{&trust.Generic{Facts: audience("-x")}, "", "--audience"},
 		{&trust.Generic{Facts: audience("@file")}, "", "--audience"},
 		{&trust.Generic{Facts: audience("a,b")}, "", "--audience"},
@@ -48,20 +59,20 @@ func TestRefuses(t *testing.T) {
 		{&trust.Generic{Facts: with(func(f *trust.Facts) { f.CA = []byte("CA") })}, "", "no certificate"},
 		{&trust.Generic{Facts: demo}, "cli", "text, pod"},
 
-		{&trust.AWS{Facts: facts(t, "http://localhost")}, "", "https issuers only"},
+		{&trust.AWS{Facts: facts(t, "http://localhost")}, "", "only https issuers"},
 		{&trust.AWS{Facts: audience("file:///etc/passwd")}, "", "from a file"},
 		{&trust.AWS{Facts: demo, RoleName: "a b"}, "", "--role-name"},
 		{&trust.AWS{Facts: demo, RoleName: strings.Repeat("a", 65)}, "", "--role-name"},
 		{&trust.AWS{Facts: demo, Account: "12345678901"}, "", "--account"},
 		{&trust.AWS{Facts: demo, Region: "Frankfurt"}, "", "--region"},
-		{&trust.AWS{Facts: demo}, "pod", "--account is required"},
+		{&trust.AWS{Facts: demo}, "pod", "set --account"},
 		{&trust.AWS{Facts: demo, Policies: []string{"AmazonS3ReadOnlyAccess"}}, "", "--policy-arn"},
-		{&trust.AWS{Facts: demo, Thumbprints: []string{"AB"}}, "", "--thumbprint"},
+		{&trust.AWS{Facts: demo, Thumbprints: []string{"AB"}}, "", "want a SHA-1"},
 		{&trust.AWS{Facts: demo, Thumbprints: make([]string, 6)}, "", "at most 5"},
 
-		{&trust.GCP{Facts: facts(t, "http://localhost")}, "", "https issuers only"},
-		{&trust.GCP{Facts: demo, KeysFrom: "jwks"}, "", "discovery or copy"},
-		{&trust.GCP{Facts: private, KeysFrom: "discovery"}, "", "use --keys copy"},
+		{&trust.GCP{Facts: facts(t, "http://localhost")}, "", "only https issuers"},
+		{&trust.GCP{Facts: demo, KeysFrom: "jwks"}, "", "--keys takes discovery or copy"},
+		{&trust.GCP{Facts: private, KeysFrom: "discovery"}, "", "set --keys to copy"},
 		{&trust.GCP{Facts: account(strings.Repeat("a", 120))}, "", "at most 127"},
 		{&trust.GCP{Facts: demo, Pool: "gcp-a"}, "", "gcp-"},
 		{&trust.GCP{Facts: demo, Pool: "abc"}, "", "--pool"},
@@ -70,28 +81,28 @@ func TestRefuses(t *testing.T) {
 		{&trust.GCP{Facts: demo, ProjectNumber: "shop-prod"}, "", "--project-number"},
 		{&trust.GCP{Facts: demo, GoogleServiceAccount: "till"}, "", "--google-service-account"},
 		{&trust.GCP{Facts: demo, Roles: []string{"viewer"}}, "", "--role"},
-		{&trust.GCP{Facts: demo, Roles: []string{"roles/viewer"}, GoogleServiceAccount: "a@b.iam.gserviceaccount.com"}, "", "--role is for"},
-		{&trust.GCP{Facts: demo}, "pod", "--project-number is required"},
+		{&trust.GCP{Facts: demo, Roles: []string{"roles/viewer"}, GoogleServiceAccount: "a@b.iam.gserviceaccount.com"}, "", "either --role or --google-service-account"},
+		{&trust.GCP{Facts: demo}, "pod", "set --project-number"},
 
-		{&trust.Azure{Facts: facts(t, "http://localhost"), ResourceGroup: "a"}, "", "https issuers only"},
-		{&trust.Azure{Facts: demo}, "", "--resource-group is required"},
-		{&trust.Azure{Facts: demo, ResourceGroup: "a", Application: id}, "", "instead of"},
+		{&trust.Azure{Facts: facts(t, "http://localhost"), ResourceGroup: "a"}, "", "only https issuers"},
+		{&trust.Azure{Facts: demo}, "", "set --resource-group"},
+		{&trust.Azure{Facts: demo, ResourceGroup: "a", Application: id}, "", "exclude each other"},
 		{&trust.Azure{Facts: demo, ResourceGroup: "a."}, "", "--resource-group"},
 		{&trust.Azure{Facts: demo, ResourceGroup: "a", Identity: "-a-"}, "", "--identity"},
 		{&trust.Azure{Facts: demo, ResourceGroup: "a", Credential: "a.b"}, "", "--credential"},
 		{&trust.Azure{Facts: demo, Application: "till"}, "", "--application"},
-		{&trust.Azure{Facts: demo, ClientID: id}, "pod", "--tenant-id are required"},
+		{&trust.Azure{Facts: demo, ClientID: id}, "pod", "set --client-id and --tenant-id"},
 		{&trust.Azure{Facts: demo, ClientID: id, TenantID: "contoso"}, "pod", "--tenant-id"},
 
-		{&trust.Vault{Facts: demo, KeysFrom: "upload"}, "", "discovery, jwks or copy"},
+		{&trust.Vault{Facts: demo, KeysFrom: "upload"}, "", "--keys takes discovery, jwks or copy"},
 		{&trust.Vault{Facts: demo, Path: "/auth/jwt"}, "", "--path"},
 		{&trust.Vault{Facts: demo, RoleName: "a/b"}, "", "--role-name"},
 		{&trust.Vault{Facts: demo, Policies: []string{"a,b"}}, "", "--policy"},
 		{&trust.Vault{Facts: demo, TTL: time.Millisecond}, "", "--ttl"},
-		{&trust.Vault{Facts: demo}, "pod", "--address is required"},
+		{&trust.Vault{Facts: demo}, "pod", "set --address"},
 		{&trust.Vault{Facts: demo, Address: "vault.example.com"}, "pod", "--address"},
 
-		{&trust.Kubernetes{Facts: with(func(f *trust.Facts) { f.Issuer = facts(t, "http://localhost").Issuer })}, "", "https issuers only"},
+		{&trust.Kubernetes{Facts: with(func(f *trust.Facts) { f.Issuer = facts(t, "http://localhost").Issuer })}, "", "only https issuers"},
 		{&trust.Kubernetes{Facts: demo, Prefix: "system:serviceaccount:"}, "", "--username-prefix"},
 		{&trust.Kubernetes{Facts: demo, Prefix: "System:"}, "", "--username-prefix"},
 		{&trust.Kubernetes{Facts: demo, Prefix: "-"}, "", "--username-prefix"},
@@ -100,16 +111,19 @@ func TestRefuses(t *testing.T) {
 		{&trust.Kubernetes{Facts: demo, DiscoveryURL: "https://oidc.example.com/"}, "", "--discovery-url"},
 		{&trust.Kubernetes{Facts: demo, DiscoveryURL: "http://oidc.example.com/x"}, "", "--discovery-url"},
 		{&trust.Kubernetes{Facts: demo, DiscoveryURL: "https://a.test/x\n"}, "", "--discovery-url"},
-		{&trust.Kubernetes{Facts: demo}, "pod", "--server is required"},
+		{&trust.Kubernetes{Facts: demo}, "pod", "set --server"},
 		{&trust.Kubernetes{Facts: demo, Server: "https://b.test", ServerCA: privateKey(t)}, "pod", "no certificate"},
 		{&trust.Kubernetes{Facts: demo, Server: "api"}, "pod", "--server"},
 	} {
 		err := trust.Validate(c.setup, c.format)
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s, want an error with %q, got %v", c.setup.Target().Name, c.want, err)
+		if err == nil || !strings.Contains(shown(err), c.want) {
+			t.Errorf("%s, want an error with %q, got %v", c.setup.Target().Name, c.want, shown(err))
+		}
+		if err != nil && strings.Contains(err.Error()+hint.Of(err), " --") && !strings.Contains(hint.Of(err), "`") {
+			t.Errorf("%s, %q: it names a flag: %v, %s", c.setup.Target().Name, c.want, err, hint.Of(err))
 		}
 		if _, again := trust.Render(c.setup, c.format); again == nil {
-			t.Errorf("%s, %q: it is printed all the same", c.setup.Target().Name, c.want)
+			t.Errorf("%s, %q: it is printed anyway", c.setup.Target().Name, c.want)
 		}
 	}
 }
@@ -131,8 +145,8 @@ func TestRefusesUnseen(t *testing.T) {
 	onlyES512 := unseen
 	onlyES512.Keys = testKeys(t, "ec-secp521r1-public.pem")
 	for want, s := range map[string]trust.Setup{
-		"copy: no key of":       &trust.GCP{Facts: unseen, KeysFrom: trust.KeysCopy},
-		"RS256 and ES256 only":  &trust.GCP{Facts: onlyES512, KeysFrom: trust.KeysCopy},
+		"no keys to copy":       &trust.GCP{Facts: unseen, KeysFrom: trust.KeysCopy},
+		"only RS256 and ES256":  &trust.GCP{Facts: onlyES512, KeysFrom: trust.KeysCopy},
 		"no key of the issuer":  &trust.Vault{Facts: unseen, KeysFrom: trust.KeysCopy},
 		"jwks_uri of the issue": &trust.Vault{Facts: unseen, KeysFrom: trust.KeysJWKS},
 	} {

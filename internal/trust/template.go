@@ -18,21 +18,22 @@ import (
 //go:embed templates
 var files embed.FS
 
-// Every value in a template goes through one of quoting: a test sees to it.
+// Every value in a template passes through a function of quoting. A test ensures
+// that.
 var templates = template.Must(template.New("").Funcs(quoting).ParseFS(files, "templates/*"))
 
-// quoting are the ways for a value into a text.
+// quoting has the functions that put a value into a text.
 var quoting = template.FuncMap{
-	"sh":      shellescape.Quote, // a word of a shell, or a part of one
+	"sh":      shellescape.Quote, // a shell word, or a part of one
 	"json":    toJSON,            // a JSON document, indented
-	"quoted":  quoted,            // a part of a string of a shell in double quotes
-	"hcl":     toHCL,             // an expression of Terraform, from what is a string, a list of them or JSON
-	"part":    part,              // a part of a string of Terraform
-	"yaml":    toYAML,            // a scalar of YAML
-	"lines":   lines,             // the lines of a block scalar of YAML, indented
-	"go":      strconv.Quote,     // a string of Go
-	"comment": comment,           // the rest of a line that nobody reads but people
-	"name":    name,              // what has only letters, digits and ._- in it
+	"quoted":  quoted,            // a part of a shell string in double quotes
+	"hcl":     toHCL,             // a Terraform expression, from a string, a list of strings or JSON
+	"part":    part,              // a part of a Terraform string
+	"yaml":    toYAML,            // a YAML scalar
+	"lines":   lines,             // the lines of a YAML block scalar, indented
+	"go":      strconv.Quote,     // a Go string
+	"comment": comment,           // the rest of a comment or of a line of prose
+	"name":    name,              // a name with only letters, digits and ._-
 }
 
 func execute(name string, data any) ([]byte, error) {
@@ -54,7 +55,7 @@ func toJSON(v any) (string, error) {
 
 func quoted(s string) string { return strings.ReplaceAll(heredoc(s), `"`, `\"`) }
 
-// heredoc keeps a shell from expanding anything in a here-document.
+// heredoc escapes everything that a shell would expand in a here-document.
 func heredoc(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `$`, `\$`, "`", "\\`").Replace(s)
 }
@@ -83,12 +84,12 @@ func part(s string) (string, error) {
 func toYAML(s string) (string, error) {
 	data, err := yaml.Marshal(s)
 	if err == nil && bytes.Count(data, []byte("\n")) != 1 {
-		return strconv.Quote(s), nil // a JSON string is YAML, too
+		return strconv.Quote(s), nil // a JSON string is also YAML
 	}
 	return strings.TrimSuffix(string(data), "\n"), err
 }
 
-// lines indents the lines of s by n spaces, but for the first.
+// lines indents the lines of s by n spaces, except the first.
 func lines(n int, s string) string {
 	return strings.ReplaceAll(strings.TrimSuffix(s, "\n"), "\n", "\n"+strings.Repeat(" ", n))
 }
@@ -105,7 +106,7 @@ func name(s string) (string, error) {
 	if strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
 	}) {
-		return "", fmt.Errorf("%q is no name", s)
+		return "", fmt.Errorf("%q is not a name", s)
 	}
 	return s, nil
 }

@@ -1,47 +1,50 @@
 // Package trust prints what makes a relying party trust an issuer: commands,
 // Terraform, configuration, and the Pod that uses the trust.
 //
-// It turns facts into text and asks nobody: fill a [Setup] such as [AWS] with
-// what is wanted and what was seen of the issuer, and [Render] it. The texts
-// stand in templates, one a file, called TARGET.FORMAT: another relying party is
+// It turns facts into text and sends no requests: fill a [Setup] such as [AWS]
+// with what is wanted and what was seen of the issuer, and [Render] it. The texts
+// are templates, one in each file, called TARGET.FORMAT: another relying party is
 // a type and its templates.
+//
+// The hints of errors name an option in braces, as package hint describes:
+// {option.roleName} is the field RoleName.
 package trust
 
 import (
 	"encoding/pem"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
 
 	"oidc-provider/discovery"
+	"oidc-provider/internal/hint"
 	"oidc-provider/jwks"
 )
 
-// Facts are what every set-up is made from. Keys, JWKSURI and CA are what was
-// seen of the issuer, the rest is what somebody wants.
+// Facts are what every set-up is made from. Keys, JWKSURI and CA were seen of the
+// issuer, the rest was chosen.
 type Facts struct {
 	Issuer discovery.Issuer
-	// Namespace and ServiceAccount name whom the relying party lets in.
+	// Namespace and ServiceAccount name the ServiceAccount that gets access.
 	Namespace, ServiceAccount string
 	// Audience of the tokens, which names the relying party. Empty means the
 	// usual one.
 	Audience string
-	// JWKSURI is that of the issuer's configuration, empty if nobody has seen it.
+	// JWKSURI is the one in the discovery document, empty if unknown.
 	JWKSURI string
-	// Keys are the published ones that can be used. Only copies need them.
+	// Keys are the published keys that can be used. Only copies need them.
 	Keys []jwks.PublicKey
-	// CA is the PEM of the private CA that the issuer's certificates are from,
-	// empty if everybody knows their CA.
+	// CA is the PEM of the private CA of the issuer's certificates, empty if
+	// their CA is public.
 	CA []byte
 }
 
 // A Target is a kind of relying party.
 type Target struct {
-	Name    string   // as in package check
-	Formats []string // that it can be printed in, the usual one first
-	// Audience of its tokens, unless another is wanted. Empty means that there
+	Name    string   // of the command and the templates
+	Formats []string // the usual one first
+	// Audience of its tokens, unless another is chosen. Empty means that there
 	// is no usual one.
 	Audience string
 }
@@ -51,16 +54,15 @@ type Target struct {
 type Setup interface {
 	Target() Target
 	facts() *Facts
-	// fill sets what is empty and follows from the rest, and refuses what
-	// cannot be printed in a format. What was seen need not be there yet.
+	// fill sets empty fields that follow from others, and refuses what cannot
+	// be printed in a format. The facts about the issuer may still be missing.
 	fill(format string) error
-	// ready refuses what lacks something that was to be seen.
+	// ready refuses a set-up that lacks a fact about the issuer.
 	ready(format string) error
 }
 
-// Validate sets in s what is empty and has a default, and says what nobody
-// could make a set-up from, before the issuer has been asked for anything. An
-// empty format is the usual one.
+// Validate sets the defaults in s, and refuses invalid values, before the issuer
+// has been asked for anything. An empty format is the usual one.
 func Validate(s Setup, format string) error {
 	f := s.facts()
 	if f.Audience == "" {
@@ -76,7 +78,7 @@ func Validate(s Setup, format string) error {
 	return s.fill(format)
 }
 
-// formatOf is what stands behind format: yaml is a Pod where nothing else is YAML.
+// formatOf resolves a format: yaml is a Pod unless another format is YAML.
 func formatOf(t Target, format string) (string, error) {
 	switch {
 	case format == "":
@@ -86,7 +88,8 @@ func formatOf(t Target, format string) (string, error) {
 	case format == "yaml":
 		return "pod", nil
 	}
-	return "", fmt.Errorf("--format %q: %s can be printed as %s", format, t.Name, strings.Join(t.Formats, ", "))
+	return "", hint.Errorf("{option.format} takes "+strings.Join(t.Formats, ", "),
+		"%s cannot be printed as %q", t.Name, format)
 }
 
 // Render validates s and prints it.
@@ -115,21 +118,21 @@ func (f *Facts) facts() *Facts { return f }
 
 func (f *Facts) ready(string) error { return nil }
 
-// Subject is the sub of the ServiceAccount's tokens.
+// Subject returns the sub of the ServiceAccount's tokens.
 func (f *Facts) Subject() string {
 	return "system:serviceaccount:" + f.Namespace + ":" + f.ServiceAccount
 }
 
-// TokenAudience is what the Pod's tokens are for.
+// TokenAudience returns the audience of the Pod's tokens.
 func (f *Facts) TokenAudience() string { return f.Audience }
 
 // Private reports whether the issuer's certificates are from a private CA.
 func (f *Facts) Private() bool { return len(f.CA) > 0 }
 
-// PEM is the private CA.
+// PEM returns the private CA.
 func (f *Facts) PEM() string { return string(f.CA) }
 
-// PEMKeys are the keys as PKIX in PEM, which has no kid.
+// PEMKeys returns the keys as PKIX in PEM, which has no kid.
 func (f *Facts) PEMKeys() []string {
 	var keys []string
 	for _, k := range f.Keys {
@@ -138,7 +141,7 @@ func (f *Facts) PEMKeys() []string {
 	return keys
 }
 
-// KIDs name the keys.
+// KIDs returns the kids of the keys.
 func (f *Facts) KIDs() []string { return kids(f.Keys) }
 
 func kids(keys []jwks.PublicKey) []string {
@@ -149,7 +152,7 @@ func kids(keys []jwks.PublicKey) []string {
 	return all
 }
 
-// Algorithms are those of the keys.
+// Algorithms returns the algorithms of the keys.
 func (f *Facts) Algorithms() []string {
 	var algorithms []string
 	for _, k := range f.Keys {
@@ -159,6 +162,6 @@ func (f *Facts) Algorithms() []string {
 	return slices.Compact(algorithms)
 }
 
-// account is a name for the ServiceAccount where a relying party wants one. No
-// name of Kubernetes has an underscore, so no two have the same.
+// account returns a name for the ServiceAccount in a relying party. Names in
+// Kubernetes have no underscore, so no two ServiceAccounts get the same.
 func (f *Facts) account() string { return f.Namespace + "_" + f.ServiceAccount }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"oidc-provider/discovery"
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/trust"
 	"oidc-provider/jwks"
 )
@@ -109,7 +110,7 @@ func TestFormats(t *testing.T) {
 		if usual, named := render(t, w.setup, ""), render(t, w.setup, target.Formats[0]); usual != named {
 			t.Errorf("%s: the usual format is not the first", target.Name)
 		}
-		if err := trust.Validate(w.setup, "json"); err == nil || !strings.Contains(err.Error(), strings.Join(target.Formats, ", ")) {
+		if err := trust.Validate(w.setup, "json"); err == nil || !strings.Contains(hint.Of(err), strings.Join(target.Formats, ", ")) {
 			t.Errorf("%s: format json: %v", target.Name, err)
 		}
 	}

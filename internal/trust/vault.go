@@ -2,9 +2,10 @@ package trust
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"time"
+
+	"oidc-provider/internal/hint"
 )
 
 // Vault is trust of HashiCorp Vault, or OpenBao: a mount of the jwt auth
@@ -13,8 +14,8 @@ type Vault struct {
 	Facts
 	Path     string        // of the mount below auth/; default jwt
 	RoleName string        // default NAMESPACE_SERVICEACCOUNT
-	Policies []string      // of the tokens that Vault gives, beside its policy default
-	TTL      time.Duration // of those tokens, however often renewed; default an hour
+	Policies []string      // of Vault's tokens, in addition to the policy default
+	TTL      time.Duration // of those tokens, including renewals; default an hour
 	KeysFrom string        // discovery (the default), jwks or copy
 	Address  string        // of Vault, for the Pod
 }
@@ -46,50 +47,51 @@ func (v *Vault) fill(format string) error {
 	}
 	switch {
 	case v.KeysFrom != KeysDiscovery && v.KeysFrom != KeysJWKS && v.KeysFrom != KeysCopy:
-		return fmt.Errorf("--keys %q: Vault takes %s, %s or %s", v.KeysFrom, KeysDiscovery, KeysJWKS, KeysCopy)
+		return hint.Errorf("for Vault, {option.keys} takes discovery, jwks or copy", "unknown source of keys %q", v.KeysFrom)
 	case v.TTL < time.Second:
-		return fmt.Errorf("--ttl %v: want a second at least", v.TTL)
+		return hint.Errorf("set {option.ttl} to 1s or more", "the lifetime of Vault's tokens is too short: %v", v.TTL)
 	case format == "pod" && v.Address == "":
-		return errors.New("--address is required for a Pod: the URL that it reaches Vault at")
+		return hint.Errorf("set {option.address}", "the URL of Vault is missing: the Pod connects to it")
 	}
 	for _, p := range v.Policies {
-		if err := match("policy", p, vaultPolicy, "a policy has letters, digits and characters of _./-"); err != nil {
+		if err := match("policy", p, vaultPolicy, "letters, digits and characters of _./-"); err != nil {
 			return err
 		}
 	}
 	return errors.Join(
-		match("path", v.Path, vaultPath, "that of the mount without auth/, like jwt"),
-		match("role-name", v.RoleName, vaultRole, "a role has letters, digits and characters of _.-"),
-		match("address", v.Address, httpAddress, "it looks like https://vault.example.com:8200"))
+		match("path", v.Path, vaultPath, "the path of the mount without auth/, like jwt"),
+		match("roleName", v.RoleName, vaultRole, "letters, digits and characters of _.-"),
+		match("address", v.Address, httpAddress, "a URL like https://vault.example.com:8200"))
 }
 
 func (v *Vault) ready(format string) error {
 	switch {
 	case format == "pod":
 	case v.KeysFrom == KeysJWKS && v.JWKSURI == "":
-		return errors.New("--keys jwks: the jwks_uri of the issuer is not known")
+		return hint.Errorf("the issuer must be reachable, with a certificate of a known CA",
+			"the jwks_uri of the issuer is not known")
 	case v.Copied() && len(v.Keys) == 0:
-		return errors.New("--keys copy: no key of the issuer is known")
+		return errNoKeys
 	}
 	return nil
 }
 
-// Copied reports whether Vault holds a copy of the keys.
+// Copied reports whether Vault has a copy of the keys.
 func (v *Vault) Copied() bool { return v.KeysFrom == KeysCopy }
 
-// Copy is the name of that copy.
+// Copy returns the name of that copy.
 func (v *Vault) Copy() string { return shorten("vault-"+slug(v.Path, "-"), 63) }
 
-// ShowCopy is the command that shows what Vault holds.
+// ShowCopy returns the command that shows Vault's copy.
 func (v *Vault) ShowCopy() string { return "vault read -format=json auth/" + v.Path + "/config" }
 
-// RoleLabel is what the role is called in Terraform.
+// RoleLabel returns the name of the role in Terraform.
 func (v *Vault) RoleLabel() string { return slug(v.RoleName, "_") }
 
-// Seconds are those of the TTL.
+// Seconds returns the TTL in seconds.
 func (v *Vault) Seconds() int { return int(v.TTL / time.Second) }
 
-// Config is that of the mount.
+// Config returns the configuration of the mount.
 func (v *Vault) Config() any {
 	c := struct {
 		BoundIssuer  string   `json:"bound_issuer"`
@@ -110,7 +112,7 @@ func (v *Vault) Config() any {
 	return c
 }
 
-// Role lets the ServiceAccount and nobody else log in.
+// Role returns the role, with which only the ServiceAccount can log in.
 func (v *Vault) Role() any {
 	return struct {
 		RoleType       string   `json:"role_type"`
@@ -123,5 +125,6 @@ func (v *Vault) Role() any {
 	}{"jwt", "sub", []string{v.Audience}, v.Subject(), v.TokenPolicies(), v.Seconds(), v.Seconds()}
 }
 
-// TokenPolicies are never null, which would leave a role those that it has.
+// TokenPolicies returns the policies, never nil: with null, an existing role would
+// keep its own.
 func (v *Vault) TokenPolicies() []string { return append([]string{}, v.Policies...) }
