@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/kube"
 )
 
@@ -43,7 +44,7 @@ func TestConfig(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	for _, tt := range []struct {
 		kubeconfig, env, context string
-		want                     string // the host, or a part of the error
+		want                     string // the host, or a part of the error and its hint
 	}{
 		{file, env, "", "https://file/a"},
 		{file, env, "second", "https://file/b"},
@@ -51,14 +52,14 @@ func TestConfig(t *testing.T) {
 		{"", missing + ":" + env, "second", "https://env/b"},
 		{"", "", "", "https://home/a"},
 		{missing, env, "", missing},
-		{file, "", "third", `"third" does not exist (hint: check --kubeconfig and --context`},
-		{"", env, "third", `"third" does not exist (hint: check $KUBECONFIG and --context`},
-		{"", missing, "", "(hint: use --kubeconfig FILE"},
+		{file, "", "third", `"third" does not exist; check {kubeconfig} and {context}`},
+		{"", env, "third", `"third" does not exist; check $KUBECONFIG and {context}`},
+		{"", missing, "", "; set {kubeconfig} or $KUBECONFIG"},
 		{file, "", "none", "no server found"},
 	} {
 		t.Setenv("KUBECONFIG", tt.env)
 		cfg, err := kube.Config(tt.kubeconfig, tt.context)
-		got := fmt.Sprint(err)
+		got := fmt.Sprint(err) + "; " + hint.Of(err)
 		if err == nil {
 			got = cfg.Host
 		}

@@ -2,17 +2,16 @@ package secret
 
 import (
 	"fmt"
-	"net"
-	"net/http"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/connrotation"
+
+	"oidc-provider/internal/hint"
+	"oidc-provider/internal/kube"
 )
 
 // New is the store in the Secret name of namespace. Neither has to exist yet.
@@ -21,26 +20,25 @@ func New(cfg *rest.Config, namespace, name string) (*Store, error) {
 	if err := validate(namespace, name); err != nil {
 		return nil, err
 	}
-	cfg = rest.CopyConfig(cfg)
-	if cfg.Dial == nil {
-		cfg.Dial = (&net.Dialer{Timeout: readTimeout, KeepAlive: 30 * time.Second}).DialContext
-	}
-	dialer := connrotation.NewDialer(cfg.Dial)
-	cfg.Dial = dialer.DialContext
-	client, err := restClient(cfg)
+	server, err := kube.Connect(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the API server: %w (hint: check the kubeconfig)", err)
+		return nil, err
 	}
-	return &Store{namespace: namespace, name: name, host: client.Get().URL().Host, client: client, dialer: dialer}, nil
+	client, err := restClient(cfg, server)
+	if err != nil {
+		return nil, hint.Errorf("check the kubeconfig", "connecting to the API server: %w", err)
+	}
+	return &Store{namespace: namespace, name: name, server: server, client: client}, nil
 }
 
-func restClient(cfg *rest.Config) (*rest.RESTClient, error) {
+func restClient(cfg *rest.Config, server *kube.Server) (*rest.RESTClient, error) {
 	// The scheme has core/v1 alone: that of the typed clientset registers every
 	// API group, and costs megabytes and milliseconds at each start.
 	scheme := runtime.NewScheme()
 	if err := corev1.AddToScheme(scheme); err != nil {
 		return nil, err
 	}
+	cfg = rest.CopyConfig(cfg)
 	cfg.APIPath = "/api"
 	cfg.ContentConfig = rest.ContentConfig{
 		AcceptContentTypes:   runtime.ContentTypeJSON,
@@ -48,20 +46,13 @@ func restClient(cfg *rest.Config) (*rest.RESTClient, error) {
 		GroupVersion:         &corev1.SchemeGroupVersion,
 		NegotiatedSerializer: serializer.NewCodecFactory(scheme).WithoutConversion(),
 	}
-	cfg.UserAgent = "oidc-provider"
-	cfg.QPS, cfg.RateLimiter = -1, nil // no limit: a hand-over must not wait
+	cfg.QPS, cfg.RateLimiter = -1, nil // no limit: a rotation must not wait
 	cfg.WarningHandler, cfg.WarningHandlerWithContext = nil, rest.NoWarnings{}
-	transport, err := rest.TransportFor(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return rest.RESTClientForConfigAndClient(cfg, &http.Client{
-		Transport: transport,
-		// A redirect turns a PUT into a GET, whose success means nothing.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		// No Timeout: it would end the watch.
-	})
+	// The client of server has no Timeout: it would end the watch.
+	return rest.RESTClientForConfigAndClient(cfg, server.Client)
 }
+
+const hintSpec = "use secret:namespace/name"
 
 // Parse takes a spec of the form "secret:namespace/name" apart.
 func Parse(spec string) (namespace, name string, err error) {
@@ -70,7 +61,7 @@ func Parse(spec string) (namespace, name string, err error) {
 		namespace, name, ok = strings.Cut(place, "/")
 	}
 	if !ok {
-		return "", "", fmt.Errorf("store %q: that names no Secret (hint: use secret:namespace/name)", spec)
+		return "", "", hint.Errorf(hintSpec, "store %q does not name a Secret", spec)
 	}
 	if err := validate(namespace, name); err != nil {
 		return "", "", fmt.Errorf("store %q: %w", spec, err)
@@ -80,10 +71,10 @@ func Parse(spec string) (namespace, name string, err error) {
 
 func validate(namespace, name string) error {
 	if wrong := validation.IsDNS1123Label(namespace); wrong != nil {
-		return fmt.Errorf("%q is no name of a namespace: %s (hint: use secret:namespace/name)", namespace, wrong[0])
+		return hint.Errorf(hintSpec, "%q is not a name of a namespace: %s", namespace, wrong[0])
 	}
 	if wrong := validation.IsDNS1123Subdomain(name); wrong != nil {
-		return fmt.Errorf("%q is no name of a Secret: %s (hint: use secret:namespace/name)", name, wrong[0])
+		return hint.Errorf(hintSpec, "%q is not a name of a Secret: %s", name, wrong[0])
 	}
 	return nil
 }

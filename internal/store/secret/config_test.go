@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store/secret"
 	"oidc-provider/rotation"
 )
@@ -31,7 +32,7 @@ func TestParse(t *testing.T) {
 		"secret:Keys/ring", "secret:a.b/ring", "secret:keys/../ring", "secret:keys/ring%2f", "etcd:keys/ring",
 		"secret:keys/" + strings.Repeat("a", 254),
 	} {
-		if _, _, err := secret.Parse(spec); err == nil || !strings.Contains(err.Error(), "(hint: use secret:namespace/name)") {
+		if _, _, err := secret.Parse(spec); err == nil || !strings.Contains(hint.Text(err, hint.Field), "(hint: use secret:namespace/name)") {
 			t.Errorf("%.30s: got %v", spec, err)
 		}
 	}
@@ -47,9 +48,9 @@ func TestIssuer(t *testing.T) {
 		want, hint string
 	}{
 		"good":      {200, `{"issuer":"https://issuer.example","jwks_uri":"x"}`, "https://issuer.example", ""},
-		"none":      {200, `{}`, "", "lead to an API server"},
-		"page":      {200, `<html>`, "", "lead to an API server"},
-		"endless":   {200, `{"issuer":"https://issuer.example","x":"` + strings.Repeat("x", 1<<20) + `"}`, "", "lead to an API server"},
+		"none":      {200, `{}`, "", "is the server in the kubeconfig an API server?"},
+		"page":      {200, `<html>`, "", "is the server in the kubeconfig an API server?"},
+		"endless":   {200, `{"issuer":"https://issuer.example","x":"` + strings.Repeat("x", 1<<20) + `"}`, "", "is the server in the kubeconfig an API server?"},
 		"forbidden": {403, `no`, "", "system:service-account-issuer-discovery"},
 		"no issuer": {404, `no`, "", "--service-account-issuer"},
 		"away":      {503, `no`, "", "the store is unreachable"},
@@ -70,7 +71,7 @@ func TestIssuer(t *testing.T) {
 				if got != tt.want || (tt.hint == "") != (err == nil) {
 					t.Errorf("got %q, %v", got, err)
 				}
-				if err != nil && (!strings.Contains(err.Error(), tt.hint) || !strings.Contains(err.Error(), "api.example:6443")) {
+				if err != nil && (!strings.Contains(hint.Text(err, hint.Field), tt.hint) || !strings.Contains(err.Error(), "api.example:6443")) {
 					t.Errorf("got %v, want %q in it", err, tt.hint)
 				}
 			})
@@ -154,7 +155,7 @@ func TestRBAC(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, bad := range [][3]string{{"a", "b", "c"}, {"a", "b", ":c"}, {"a", "b", "c:"}, {"a", "b", "c:d:e"}, {"A", "b", "c:d"}, {"a", "b\"", "c:d"}} {
-		if _, err := secret.RBAC(bad[0], bad[1], bad[2]); err == nil || !strings.Contains(err.Error(), "(hint: ") {
+		if _, err := secret.RBAC(bad[0], bad[1], bad[2]); err == nil || !strings.Contains(hint.Text(err, hint.Field), "(hint: ") {
 			t.Errorf("%q: got %v", bad, err)
 		}
 	}

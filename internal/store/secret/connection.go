@@ -33,7 +33,7 @@ func (s *Store) track(parent context.Context) (ctx context.Context, done func())
 	})
 	return ctx, func() {
 		if connected.Load() && parent.Err() == context.DeadlineExceeded {
-			s.dialer.CloseAll()
+			s.server.CloseConnections()
 		}
 		cancel(nil)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,21 +13,26 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"oidc-provider/internal/hint"
+	"oidc-provider/internal/kube"
 	"oidc-provider/rotation"
 )
 
-var errTooLarge = fmt.Errorf("a Secret holds at most %d KiB (hint: retired keys make the ring grow: rotate less often, or use another kind of store)", corev1.MaxSecretSize>>10)
+var errTooLarge = hint.Errorf("retired keys make the ring grow: rotate less often, or use another kind of store",
+	"a Secret holds at most %d KiB", corev1.MaxSecretSize>>10)
 
-const noAPIServer = "(hint: does the server in the kubeconfig lead to an API server?)"
-
-// A malformedError is what is wrong with an answer that reports success.
-type malformedError struct{ what string }
+// A malformedError describes an answer that reports success and is unusable.
+type malformedError struct{ what, hint string }
 
 func (e *malformedError) Error() string { return e.what }
+func (e *malformedError) Hint() string  { return e.hint }
 
-// failure says what went wrong while doing something. It is the one place that
-// decides what [rotation.ErrUnavailable] is, and what is not: a failure that
-// stays until somebody changes something.
+// foreign returns the error of an answer that no API server gives.
+func foreign(what string) error { return &malformedError{what, kube.HintForeign} }
+
+// failure returns the error of a request that failed while doing something. It is
+// the one place that decides which failures are [rotation.ErrUnavailable], and
+// which continue until an operator changes something.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	var malformed *malformedError
 	var status apierrors.APIStatus
@@ -43,43 +47,35 @@ func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	return networkFailure(doing, err)
 }
 
-// refusal is the failure of a request that was answered.
+// refusal returns the error of a request that was answered.
 func (s *Store) refusal(doing string, status metav1.Status, err error) error {
 	if apierrors.IsUnexpectedServerError(err) {
-		// The words are not the API's but those of some proxy's error page.
+		// The text is not the API's but that of a proxy's error page.
 		err = fmt.Errorf("it answered with HTTP status %d", status.Code)
 	}
 	switch code := status.Code; {
-	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code >= 500:
-		return fmt.Errorf("%s: %w: %w (hint: this may pass; if not, the log of the API server tells more)", doing, rotation.ErrUnavailable, err)
+	case kube.Busy(int(code)):
+		err = fmt.Errorf("%w: %w", rotation.ErrUnavailable, err)
 	case code == http.StatusUnauthorized:
-		return fmt.Errorf("%s: %w (hint: it does not accept the credentials of the kubeconfig or service account: are they from that cluster, and not expired?)", doing, err)
 	case hasCause(status, corev1.NamespaceTerminatingCause, ""):
-		return fmt.Errorf("%s: %w (hint: the namespace is being deleted: choose another, or wait and create it again)", doing, err)
+		err = hint.Wrap(err, "the namespace is being deleted: choose another, or wait and create it again")
 	case code == http.StatusForbidden:
-		return fmt.Errorf("%s: %w (hint: `oidc-provider keys rbac --store secret:%s/%s --service-account NAMESPACE:NAME` prints the Role that is needed)", doing, err, s.namespace, s.name)
+		err = hint.Wrap(err, fmt.Sprintf("`oidc-provider keys rbac --store secret:%s/%s "+
+			"--service-account NAMESPACE:NAME` prints the Role that is needed", s.namespace, s.name))
 	case code == http.StatusRequestEntityTooLarge, hasCause(status, metav1.CauseType(field.ErrorTypeTooLong), "data"):
-		return fmt.Errorf("%s: %w: %w", doing, err, errTooLarge)
-	case code == http.StatusNotFound, code >= 300 && code < 400:
-		return fmt.Errorf("%s: %w %s", doing, err, noAPIServer)
+		err = fmt.Errorf("%w: %w", err, errTooLarge)
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return hint.Wrap(fmt.Errorf("%s: %w", doing, err), kube.StatusHint(int(status.Code)))
 }
 
-// networkFailure is the failure of a request without a complete answer.
+// networkFailure returns the error of a request without a complete answer.
 func networkFailure(doing string, err error) error {
-	var inURL *url.Error
-	if errors.As(err, &inURL) {
-		err = inURL.Err // which says it without the URL
-	}
+	err = kube.Failure(err)
 	var cert *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &cert):
-		return fmt.Errorf("%s: %w (hint: the kubeconfig needs the CA of that API server, and the name or address that its certificate has)", doing, err)
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: %w: no answer in time: %w (hint: can it be reached from here?)", doing, rotation.ErrUnavailable, err)
+	if errors.As(err, &cert) {
+		return fmt.Errorf("%s: %w", doing, err)
 	}
-	return fmt.Errorf("%s: %w: %w (hint: does it run, and can it be reached from here?)", doing, rotation.ErrUnavailable, err)
+	return fmt.Errorf("%s: %w: %w", doing, rotation.ErrUnavailable, err)
 }
 
 // isMissing tells that the API server knows that an object of that resource

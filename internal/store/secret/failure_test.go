@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/rest"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/kube"
 	"oidc-provider/internal/store/secret"
 	"oidc-provider/rotation"
@@ -35,9 +36,12 @@ func check(t *testing.T, doing string, err error, unavailable bool, want ...stri
 	if errors.Is(err, rotation.ErrUnavailable) != unavailable {
 		t.Errorf("%s: ErrUnavailable is wanted: %v, got %v", doing, unavailable, err)
 	}
-	for _, want := range append(want, "keys/ring", "api.example:6443", "(hint: ") {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %q, want %q in it", doing, err, want)
+	if hint.Of(err) == "" {
+		t.Errorf("%s: no hint for %v", doing, err)
+	}
+	for _, want := range append(want, "keys/ring", "api.example:6443") {
+		if text := hint.Text(err, hint.Field); !strings.Contains(text, want) {
+			t.Errorf("%s: got %q, want %q in it", doing, text, want)
 		}
 	}
 }
@@ -358,7 +362,7 @@ func TestForeignCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err = s.Load(t.Context())
-	if err == nil || errors.Is(err, rotation.ErrUnavailable) || !strings.Contains(err.Error(), "hint: the kubeconfig needs the CA") {
+	if err == nil || errors.Is(err, rotation.ErrUnavailable) || !strings.Contains(hint.Of(err), "the kubeconfig needs the CA") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -412,7 +416,7 @@ func TestNoNamespace(t *testing.T) {
 			t.Errorf("Load: version %q, %v", v, err)
 		}
 		err = s.Swap(t.Context(), nil, "")
-		if err == nil || !strings.Contains(err.Error(), "hint: create it with `kubectl create namespace elsewhere`") {
+		if err == nil || !strings.Contains(hint.Text(err, hint.Field), "hint: create it with `kubectl create namespace elsewhere`") {
 			t.Errorf("Swap: %v", err)
 		}
 	})

@@ -4,49 +4,33 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
+
+	"oidc-provider/internal/kube"
+	"oidc-provider/rotation"
 )
 
-const (
-	metadataPath = "/.well-known/openid-configuration"
-	maxMetadata  = 64 << 10
-)
-
-// Issuer returns the issuer that the API server's own provider metadata names:
+// Issuer returns the issuer that the API server's own discovery document names:
 // the one whose tokens that cluster accepts.
-func (s *Store) Issuer(ctx context.Context) (string, error) {
-	doing := fmt.Sprintf("reading %s at the API server %s", metadataPath, s.host)
-	data, err := s.metadata(ctx)
-	switch {
-	case apierrors.IsForbidden(err):
-		return "", fmt.Errorf("%s: %w (hint: bind the ClusterRole system:service-account-issuer-discovery)", doing, err)
-	case apierrors.IsNotFound(err):
-		return "", fmt.Errorf("%s: it has none (hint: it publishes metadata only if its --service-account-issuer is an https URL)", doing)
-	case err != nil:
-		return "", s.failure(ctx, doing, err)
-	}
-	var metadata struct{ Issuer string }
-	if err := json.Unmarshal(data, &metadata); err != nil || metadata.Issuer == "" {
-		return "", fmt.Errorf("%s: that is no provider metadata %s", doing, noAPIServer)
-	}
-	return metadata.Issuer, nil
-}
-
-func (s *Store) metadata(ctx context.Context) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+func (s *Store) Issuer(parent context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(parent, readTimeout)
 	defer cancel()
-	body, err := s.client.Get().AbsPath(metadataPath).MaxRetries(0).Stream(ctx)
-	if err != nil {
-		return nil, err
+	issuer, err := s.server.Issuer(ctx)
+	doing := "asking the API server " + s.server.Host() + " for its issuer"
+	switch {
+	case err == nil:
+		return issuer, nil
+	case errors.Is(parent.Err(), context.Canceled):
+		return "", fmt.Errorf("%s: %w", doing, parent.Err())
+	case kube.Unavailable(err):
+		return "", fmt.Errorf("%s: %w: %w", doing, rotation.ErrUnavailable, err)
 	}
-	defer body.Close()
-	return io.ReadAll(io.LimitReader(body, maxMetadata))
+	return "", fmt.Errorf("%s: %w", doing, err)
 }
 
 // TokenIssuer returns the issuer of the token that cfg authenticates with, or

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"oidc-provider/internal/hint"
 )
 
 // Every name is quoted: "1e3" and "null" are good ones.
@@ -48,7 +50,7 @@ func RBAC(namespace, name, serviceAccount string) ([]byte, error) {
 	accountNamespace, account, _ := strings.Cut(serviceAccount, ":")
 	wrong := append(validation.IsDNS1123Label(accountNamespace), validation.IsDNS1123Subdomain(account)...)
 	if len(wrong) > 0 {
-		return nil, fmt.Errorf("service account %q: %s (hint: use namespace:name)", serviceAccount, wrong[0])
+		return nil, hint.Errorf("use namespace:name", "ServiceAccount %q: %s", serviceAccount, wrong[0])
 	}
 	return fmt.Appendf(nil, rbac, namespace, name, accountNamespace, account), nil
 }

@@ -16,8 +16,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/connrotation"
 
+	"oidc-provider/internal/hint"
+	"oidc-provider/internal/kube"
 	"oidc-provider/rotation"
 )
 
@@ -34,9 +35,8 @@ const (
 // It implements [rotation.Watcher].
 type Store struct {
 	namespace, name string
-	host            string // of the API server
+	server          *kube.Server
 	client          *rest.RESTClient
-	dialer          *connrotation.Dialer
 }
 
 // Load implements [rotation.Store]. A Secret without the entry is an empty
@@ -112,7 +112,8 @@ func (s *Store) create(ctx context.Context, data []byte) error {
 	case apierrors.IsAlreadyExists(err) && !apierrors.IsUnexpectedServerError(err):
 		return rotation.ErrConflict
 	case isMissing(err, "namespaces"):
-		return fmt.Errorf("%s: there is no such namespace (hint: create it with `kubectl create namespace %s`)", s.doing("creating"), s.namespace)
+		return hint.Errorf(fmt.Sprintf("create it with `kubectl create namespace %s`", s.namespace),
+			"%s: the namespace does not exist", s.doing("creating"))
 	}
 	return s.failure(ctx, s.doing("creating"), err)
 }
@@ -121,7 +122,9 @@ func (s *Store) create(ctx context.Context, data []byte) error {
 // API server refuses to replace anything else than what was read.
 func (s *Store) update(ctx context.Context, secret *corev1.Secret, data []byte) error {
 	if secret.Immutable != nil && *secret.Immutable {
-		return fmt.Errorf("%s: it is marked immutable, for good (hint: save the ring with `oidc-provider keys backup`, delete the Secret, and bring the ring back with `oidc-provider keys restore`)", s.doing("writing"))
+		return hint.Errorf("save the ring with `oidc-provider keys backup`, delete the Secret, "+
+			"and restore the ring with `oidc-provider keys restore`",
+			"%s: it is marked immutable, for good", s.doing("writing"))
 	}
 	err := s.write(ctx, s.client.Put().Name(s.name), secret, data)
 	switch {
@@ -149,7 +152,7 @@ func (s *Store) write(ctx context.Context, req *rest.Request, secret *corev1.Sec
 	defer cancel()
 	stored, err := s.send(ctx, req.Body(secret))
 	if err == nil && !bytes.Equal(stored.Data[ringKey], data) {
-		err = &malformedError{"what it stored is not what was sent (hint: does an admission webhook change Secrets?)"}
+		err = &malformedError{"what it stored is not what was sent", "does an admission webhook change Secrets?"}
 	}
 	return err
 }
@@ -167,14 +170,14 @@ func (s *Store) send(ctx context.Context, req *rest.Request) (*corev1.Secret, er
 	// A body of "{}" decodes as well, and must not pass for an empty store.
 	var secret corev1.Secret
 	if err := result.Into(&secret); err != nil {
-		return nil, &malformedError{"its answer cannot be read: " + err.Error() + " " + noAPIServer}
+		return nil, foreign("its answer cannot be read: " + err.Error())
 	}
 	if secret.Name != s.name || secret.Namespace != s.namespace || secret.UID == "" || secret.ResourceVersion == "" {
-		return nil, &malformedError{"its answer is not that Secret " + noAPIServer}
+		return nil, foreign("its answer is not that Secret")
 	}
 	return &secret, nil
 }
 
 func (s *Store) doing(verb string) string {
-	return fmt.Sprintf("%s Secret %s/%s at the API server %s", verb, s.namespace, s.name, s.host)
+	return fmt.Sprintf("%s Secret %s/%s at the API server %s", verb, s.namespace, s.name, s.server.Host())
 }
