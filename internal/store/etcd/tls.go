@@ -3,12 +3,11 @@ package etcd
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 	"strings"
 
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/httpclient"
 )
 
 // clientCertificate begins the error of a client certificate that cannot be
@@ -23,18 +22,12 @@ const clientCertificate = "client certificate for etcd, "
 // once. kubeadm has all three in /etc/kubernetes/pki/etcd: ca.crt,
 // healthcheck-client.crt and healthcheck-client.key.
 func TLSConfig(caFile, certFile, keyFile string) (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if caFile != "" {
-		const help = "set {etcd.caFile} to a PEM file with the CA of etcd; kubeadm's is /etc/kubernetes/pki/etcd/ca.crt"
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, hint.Errorf(help, "CA of etcd: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, hint.Errorf(help, "CA of etcd: %s has no certificate in PEM form", caFile)
-		}
+	roots, err := httpclient.CAPool(caFile)
+	if err != nil {
+		return nil, hint.Wrap(fmt.Errorf("CA of etcd: %w", err),
+			"set {etcd.caFile} to a PEM file with the CA of etcd; kubeadm's is /etc/kubernetes/pki/etcd/ca.crt")
 	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	if (certFile == "") != (keyFile == "") {
 		return nil, hint.Errorf("set both {etcd.certFile} and {etcd.keyFile}",
 			"client certificate for etcd: a certificate without a key, or the reverse")
