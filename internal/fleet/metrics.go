@@ -164,7 +164,7 @@ func collectMirror(s sample, status mirror.Status) {
 	s.gauge(mirrorKeysDesc, float64(status.Keys))
 	s.time(mirrorFetchedDesc, status.Fetched)
 	s.time(mirrorChangedDesc, status.Changed)
-	s.gauge(mirrorFailingDesc, boolean(status.Failure != ""))
+	s.gauge(mirrorFailingDesc, boolean(status.Failure != nil))
 	s.counter(mirrorFailuresDesc, status.Failures)
 	s.gauge(mirrorSkippedDesc, float64(len(status.Skipped)))
 }

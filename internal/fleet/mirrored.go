@@ -37,7 +37,7 @@ func newMirrored(cfg *config.Issuer, docs *web.Documents, stateDir string, befor
 	m := &mirrored{from: c.Source, docs: docs}
 	c.Publish, c.Log = m.publish, log
 	if before != nil {
-		c.Quiet, c.After = true, before.legacy().mirror
+		c.Predecessor = &mirror.Predecessor{Mirror: before.legacy().mirror}
 	}
 	m.Mirror = mirror.New(c)
 	return m, nil
@@ -84,7 +84,7 @@ func (m *mirrored) run(ctx context.Context, published func() bool) error {
 	return nil
 }
 
-func (m *mirrored) settled() bool { return m.Keys() != nil || m.Status().Failure != "" }
+func (m *mirrored) settled() bool { return m.Keys() != nil || m.Status().Failure != nil }
 
 func (m *mirrored) legacy() legacy { return legacy{mirror: m.Mirror} }
 
@@ -98,7 +98,7 @@ func (m *mirrored) checks() []web.Check {
 func (m *mirrored) checkKeys() (string, error) {
 	s := m.Status()
 	if s.Keys == 0 {
-		return "", fmt.Errorf("nothing to publish yet: %s", cmp.Or(s.Failure, "not fetched yet"))
+		return "", fmt.Errorf("nothing to publish yet: %w", cmp.Or(s.Failure, errors.New("not fetched yet")))
 	}
 	return fmt.Sprintf("%d keys of %s, changed %s", s.Keys, m.from, ago(s.Changed)), nil
 }
@@ -106,11 +106,11 @@ func (m *mirrored) checkKeys() (string, error) {
 func (m *mirrored) checkSource() (string, error) {
 	s := m.Status()
 	switch {
-	case s.Failure != "":
-		return "", fmt.Errorf("fetched %s, failing since %s: %s", ago(s.Fetched), formatTime(s.FailingSince), s.Failure)
+	case s.Failure != nil:
+		return "", fmt.Errorf("fetched %s, failing since %s: %w", ago(s.Fetched), formatTime(s.FailingSince), s.Failure)
 	case len(s.Skipped) > 0:
 		return "", fmt.Errorf("fetched %s; not published: %s", ago(s.Fetched), strings.Join(s.Skipped, "; "))
-	case s.Recalled:
+	case s.FromState:
 		return "", errors.New("the keys are from before the start, fetched " + ago(s.Fetched))
 	}
 	return "fetched " + ago(s.Fetched), nil

@@ -141,7 +141,7 @@ func TestAPIServerRefuses(t *testing.T) {
 		}
 		_, _, err := s.Fetch(ctx)
 		cancel()
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") ||
+		if err == nil || !strings.Contains(text(err), want) || strings.Contains(text(err), "secret") ||
 			!strings.Contains(err.Error(), strings.TrimPrefix(path, "/prefix")) {
 			t.Errorf("%s: got %v, want %q in it", path, err, want)
 		}
@@ -159,8 +159,8 @@ func TestAPIServerRefuses(t *testing.T) {
 			try(path, want, answer)
 		}
 	}
-	try(metadata, "that is no provider metadata", badAnswers["invalid character"])
-	try(metadata, "that is no provider metadata", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{}`) })
+	try(metadata, "not a discovery document", badAnswers["invalid character"])
+	try(metadata, "not a discovery document", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{}`) })
 }
 
 // Credentials and addresses may be replaced at any time.

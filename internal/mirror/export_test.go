@@ -2,28 +2,28 @@ package mirror
 
 import "time"
 
-// FillDisk takes all places of those that read key files, and FillStates those
-// of the ones that write what they keep.
-func FillDisk() (release func())   { return fill(disk) }
-func FillStates() (release func()) { return fill(states) }
+// FillDisk takes all slots for reading key files, and FillStates those for writing
+// the state.
+func FillDisk() (release func())   { return fill(readSlots) }
+func FillStates() (release func()) { return fill(writeSlots) }
 
-func fill(places chan struct{}) (release func()) {
-	for range cap(places) {
-		places <- struct{}{}
+func fill(slots chan struct{}) (release func()) {
+	for range cap(slots) {
+		slots <- struct{}{}
 	}
 	return func() {
-		for range cap(places) {
-			<-places
+		for range cap(slots) {
+			<-slots
 		}
 	}
 }
 
-func DiskSlots() int { return cap(disk) }
+func DiskSlots() int { return cap(readSlots) }
 
 var ReplaceFile = replaceFile
 
 // Wait is the time to the next fetch with n mirrors of files running.
 func (m *Mirror) Wait(now time.Time, n int64) time.Duration {
-	defer ofFiles.Store(ofFiles.Swap(n))
+	defer fileMirrors.Store(fileMirrors.Swap(n))
 	return m.wait(now)
 }

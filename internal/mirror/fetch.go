@@ -2,18 +2,23 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/jwks"
 )
 
 // Bounds of one fetch.
 const (
 	fetchTimeout = 10 * time.Second
-	// grace is what a source has to end in once its context is done.
+	// grace is the time that a source has to return once its context is done.
 	grace = time.Second
+	// maxDocument bounds what is read of an answer or a file: far above what any
+	// relying party reads.
+	maxDocument = 1 << 20
 )
 
 // An answer is what a source returned.
@@ -23,18 +28,19 @@ type answer struct {
 	err     error
 }
 
-// fetch asks the source. It waits no longer for one that does not heed its
-// context either, like a network file system or a plugin that the kubeconfig
-// names, but then asks nothing more until that has come back. The goroutine
-// keeps the stack of the one that calls small, which is there for as long as
-// the mirror.
+// fetch asks the source, and does not wait for one that ignores its context, like
+// a network file system or a credential plugin that the kubeconfig names. It asks
+// again only when that call has returned. The goroutine keeps the stack of the
+// caller small, which exists as long as the mirror.
 func (m *Mirror) fetch(parent context.Context) answer {
-	if m.stuck != nil {
+	if m.hanging != nil {
 		select {
-		case <-m.stuck: // too old by now
-			m.stuck = nil
+		case <-m.hanging: // its answer is too old
+			m.hanging = nil
 		default:
-			return answer{err: fmt.Errorf("fetching keys from %s: an earlier attempt still hangs (hint: is it on a network file system, or does a credential plugin wait for something?)", m.cfg.Source)}
+			err := hint.Wrap(errors.New("a previous attempt still hangs"),
+				"is it on a network file system, or does a credential plugin wait for something?")
+			return answer{err: m.fetching(err)}
 		}
 	}
 	ctx, cancel := context.WithTimeout(parent, fetchTimeout)
@@ -43,7 +49,7 @@ func (m *Mirror) fetch(parent context.Context) answer {
 	go func() {
 		var a answer
 		if a.keys, a.skipped, a.err = m.cfg.Source.Fetch(ctx); a.err != nil {
-			a.err = fmt.Errorf("fetching keys from %s: %w", m.cfg.Source, a.err)
+			a.err = m.fetching(a.err)
 		}
 		done <- a
 	}()
@@ -56,24 +62,29 @@ func (m *Mirror) fetch(parent context.Context) answer {
 	case a := <-done:
 		return a
 	case <-time.After(grace):
-		m.stuck = done
-		return answer{err: fmt.Errorf("fetching keys from %s: no answer in time: %w", m.cfg.Source, ctx.Err())}
+		m.hanging = done
+		return answer{err: m.fetching(fmt.Errorf("no answer in time: %w", ctx.Err()))}
 	}
 }
 
-// disk bounds how many mirrors read key files at once, and states how many read
-// or write what they keep: each that waits for a disk is a thread. Files that
-// hang must not keep other mirrors from keeping theirs.
+func (m *Mirror) fetching(err error) error {
+	return fmt.Errorf("fetching keys from %s: %w", m.cfg.Source, err)
+}
+
+// readSlots bounds how many mirrors read key files at once, and writeSlots how many
+// write their state: each of them that waits for a disk is a thread. Key files that
+// hang must not stop other mirrors from writing.
 var (
-	disk   = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
-	states = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+	readSlots  = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+	writeSlots = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 )
 
-func acquire(ctx context.Context, places chan struct{}) (release func(), err error) {
+func acquire(ctx context.Context, slots chan struct{}) (release func(), err error) {
 	select {
-	case places <- struct{}{}:
-		return func() { <-places }, nil
+	case slots <- struct{}{}:
+		return func() { <-slots }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for other files to be read: %w (hint: is a file of some mirror on a network file system that is away?)", ctx.Err())
+		return nil, hint.Errorf("is a file of another mirror on a network file system that is unavailable?",
+			"waiting for other mirrors' files: %w", ctx.Err())
 	}
 }

@@ -6,13 +6,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"oidc-provider/internal/filewatch"
+	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 	"oidc-provider/jwks"
 )
 
@@ -20,40 +21,30 @@ import (
 // kube-apiserver.
 type Files struct {
 	patterns []string
-	last     *read // nil if the last fetch failed
+	watch    filewatch.Set
+	last     *fileKeys // nil if the last fetch failed
 }
 
-// A read is what was found in the files when they were last read.
-type read struct {
-	files   []file
+// fileKeys is what files contain.
+type fileKeys struct {
 	keys    []jwks.PublicKey
 	skipped []error
-	// settled says that no file had changed shortly before it was read. One
-	// that had may have changed once more since, by clocks that are coarse
-	// without a trace.
-	settled bool
 }
 
-// A file is one that was read, as it was then.
-type file struct {
-	path string
-	info fs.FileInfo
-}
-
-const settling = 2 * time.Second
-
-// NewFiles are the keys in the files of all patterns, in their order. A pattern
-// is a path, or one with *, ? or [ as in [filepath.Match], which costs reading
-// the directory at each fetch. A file has, in PEM, public keys, certificates or
-// private keys, of which only the public half is taken, or is a JSON Web Key
-// Set.
+// NewFiles returns the keys in the files of all patterns, in their order. A
+// pattern is a path, or one with *, ? or [ as in [filepath.Match], which costs
+// reading the directory at each fetch. A file contains, in PEM, public keys,
+// certificates or private keys, of which only the public half is used, or it is a
+// JSON Web Key Set.
 func NewFiles(patterns []string) (*Files, error) {
 	if len(patterns) == 0 || slices.Contains(patterns, "") {
-		return nil, errors.New("files of public keys: an empty path (hint: give a file like /etc/kubernetes/pki/sa.pub)")
+		return nil, hint.Wrap(errors.New("files of public keys: an empty path"),
+			"give a file like /etc/kubernetes/pki/sa.pub")
 	}
 	for _, p := range patterns {
 		if _, err := filepath.Match(p, ""); err != nil {
-			return nil, fmt.Errorf("files of public keys: %q is no pattern: %w (hint: for a file with such a name write \\[)", p, err)
+			return nil, hint.Errorf(`for a file with such a name write \[`,
+				"files of public keys: %q is not a valid pattern: %w", p, err)
 		}
 	}
 	return &Files{patterns: slices.Clone(patterns)}, nil
@@ -61,100 +52,76 @@ func NewFiles(patterns []string) (*Files, error) {
 
 func (f *Files) String() string { return "files " + strings.Join(f.patterns, ", ") }
 
-// Fetch implements [Source]. It reads nothing as long as the files look the
-// same.
+// Fetch implements [Source]. It reads nothing as long as the files look the same.
 func (f *Files) Fetch(ctx context.Context) ([]jwks.PublicKey, []error, error) {
-	release, err := acquire(ctx, disk)
+	release, err := acquire(ctx, readSlots)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer release()
-	if !f.changed() {
-		return f.last.keys, f.last.skipped, nil
+	paths, err := f.paths()
+	if err == nil && (f.watch.Due(paths, time.Now(), 0) || f.last == nil) {
+		f.last, err = readFiles(paths)
 	}
-	if f.last, err = f.read(); err != nil {
+	if err != nil {
+		f.last = nil
 		return nil, nil, err
 	}
 	return f.last.keys, f.last.skipped, nil
 }
 
-// changed reports whether the files have to be read.
-func (f *Files) changed() bool {
-	if f.last == nil || !f.last.settled {
-		return true
+// paths returns the files that the patterns match. Callers must not modify it.
+func (f *Files) paths() ([]string, error) {
+	if !slices.ContainsFunc(f.patterns, isGlob) {
+		return f.patterns, nil
 	}
-	known := f.last.files
+	var paths []string
 	for _, p := range f.patterns {
-		paths := []string{p}
-		if isGlob(p) {
-			paths, _ = filepath.Glob(p)
+		if !isGlob(p) {
+			paths = append(paths, p)
+			continue
 		}
-		for _, path := range paths {
-			if len(known) == 0 || known[0].path != path || !known[0].unchanged() {
-				return true
-			}
-			known = known[1:]
+		matches, err := filepath.Glob(p)
+		if err != nil {
+			return nil, err
 		}
+		if len(matches) == 0 {
+			return nil, fmt.Errorf("no file matches %s", p)
+		}
+		paths = append(paths, matches...)
 	}
-	return len(known) > 0
-}
-
-func (f *file) unchanged() bool {
-	now, err := os.Stat(f.path)
-	return err == nil && os.SameFile(now, f.info) && now.Size() == f.info.Size() && now.ModTime().Equal(f.info.ModTime())
+	return paths, nil
 }
 
 func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
 
-func (f *Files) read() (*read, error) {
-	began := time.Now()
-	r := &read{settled: true}
-	for _, p := range f.patterns {
-		paths := []string{p}
-		if isGlob(p) {
-			var err error
-			if paths, err = filepath.Glob(p); err != nil {
-				return nil, err
-			}
-			if len(paths) == 0 {
-				return nil, fmt.Errorf("there is no file %s", p)
-			}
+func readFiles(paths []string) (*fileKeys, error) {
+	all := new(fileKeys)
+	for _, path := range paths {
+		data, _, err := input.ReadFile(path, maxDocument)
+		if err != nil {
+			return nil, err
 		}
-		for _, path := range paths {
-			if err := r.add(path, began); err != nil {
-				return nil, err
-			}
+		keys, skipped, err := parseFile(path, data)
+		if err == nil {
+			err = all.add(keys)
 		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		all.skipped = append(all.skipped, skipped...)
 	}
-	return r, nil
+	return all, nil
 }
 
-func (r *read) add(path string, began time.Time) error {
-	opened, info, err := openRegular(path)
-	if err != nil {
-		return err
-	}
-	defer opened.Close()
-	data, err := readAtMost(opened, maxDocument)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	keys, skipped, err := parseFile(path, data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	r.files = append(r.files, file{path, info})
-	r.skipped = append(r.skipped, skipped...)
-	if began.Sub(info.ModTime()) < settling {
-		r.settled = false
-	}
+func (all *fileKeys) add(keys []jwks.PublicKey) error {
 	for _, k := range keys {
-		i := slices.IndexFunc(r.keys, func(other jwks.PublicKey) bool { return other.KeyID() == k.KeyID() })
+		i := slices.IndexFunc(all.keys, func(other jwks.PublicKey) bool { return other.KeyID() == k.KeyID() })
 		switch {
 		case i < 0:
-			r.keys = append(r.keys, k)
-		case !same(r.keys[i], k):
-			return fmt.Errorf("%s: kid %.64q is another key than in a file before it", path, k.KeyID())
+			all.keys = append(all.keys, k)
+		case !same(all.keys[i], k):
+			return fmt.Errorf("kid %.64q is another key than in a previous file", k.KeyID())
 		}
 	}
 	return nil
@@ -179,13 +146,14 @@ func parseFile(path string, data []byte) (keys []jwks.PublicKey, skipped []error
 		public = append(public, k.PublicKey)
 	}
 	if len(private) > 0 {
-		skipped = append(skipped, fmt.Errorf("%s holds a private key: its public half is published, and this program has no use for the other (hint: openssl pkey -pubout -in %[1]s)", path))
+		skipped = append(skipped, fmt.Errorf("%s contains a private key, of which only the public half is used: "+
+			"replace it with the output of `openssl pkey -pubout -in %[1]s`", path))
 	}
 	return public, skipped, nil
 }
 
-// checkWhole refuses PEM of which some block cannot be decoded: pem.Decode
-// passes it over, and a key would go missing while the file is being written.
+// checkWhole refuses PEM with a block that cannot be decoded: pem.Decode ignores
+// it, and a key would be missing while the file is being written.
 func checkWhole(data []byte) error {
 	begin := []byte("-----BEGIN ")
 	begun := bytes.Count(data, begin)
@@ -198,7 +166,8 @@ func checkWhole(data []byte) error {
 		begun++
 	}
 	if whole < begun {
-		return fmt.Errorf("%d of %d PEM blocks cannot be read (hint: if it is being written, this passes; write to another file and rename it)", begun-whole, begun)
+		return hint.Errorf("if the file is being written, this passes; write another file and rename it",
+			"%d of %d PEM blocks cannot be read", begun-whole, begun)
 	}
 	return nil
 }

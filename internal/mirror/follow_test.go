@@ -14,7 +14,7 @@ import (
 // follower is a mirror that takes the place of something that is shown.
 func (w *world) follower(source mirror.Source, state string, after *mirror.Mirror) *mirror.Mirror {
 	return mirror.New(mirror.Config{
-		Issuer: issuer, Source: source, State: state, Quiet: true, After: after, Publish: w.publish,
+		Issuer: issuer, Source: source, State: state, Predecessor: &mirror.Predecessor{Mirror: after}, Publish: w.publish,
 		Log: slog.New(slog.NewTextHandler(w, nil)),
 	})
 }
@@ -51,7 +51,7 @@ func TestFollower(t *testing.T) {
 				t.Errorf("after a failure (%v) %q was published", err, w.published)
 			}
 			f.has(other)
-			if err := next.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), `kid "a" is another key`) || w.published != nil {
+			if err := next.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), `kid "a" named another key`) || w.published != nil {
 				t.Errorf("another key under an old kid: %v, published %q", err, w.published)
 			}
 			f.has(a, b)
@@ -186,7 +186,28 @@ func TestFollowerLearnsUntilItIsHeard(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.has(newKey(t, "b"))
-	if err := next.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), `kid "b" is another key`) {
+	if err := next.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), `kid "b" named another key`) {
 		t.Errorf("another key under a kid that was shown meanwhile: %v", err)
+	}
+}
+
+// A state that cannot be read must not make the next mirror forget what the one
+// before has published, not even if the source fails at first.
+func TestPredecessorCountsWithAnUnreadableState(t *testing.T) {
+	w, f, path := new(world), new(fake), statePath(t)
+	f.has(newKey(t, "a"))
+	before := w.mirror(f, path)
+	if err := before.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, "nonsense")
+	next := w.follower(f, path, before)
+	f.fails("away")
+	if err := next.Refresh(t.Context()); err == nil {
+		t.Fatal("no failure")
+	}
+	f.has(newKey(t, "a"))
+	if err := next.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), `kid "a" named another key`) {
+		t.Errorf("another key under a kid that is published: %v", err)
 	}
 }

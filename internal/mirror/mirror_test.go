@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/mirror"
 	"oidc-provider/jwks"
 )
@@ -132,15 +133,21 @@ func (w *world) mirror(source mirror.Source, state string) *mirror.Mirror {
 func refresh(t *testing.T, m *mirror.Mirror, want string) {
 	t.Helper()
 	wantError(t, m.Refresh(t.Context()), want)
-	if got := m.Status().Failure; (got == "") != (want == "") || !strings.Contains(got, want) {
+	if got := failure(m); (got == "") != (want == "") || !strings.Contains(got, want) {
 		t.Errorf("Status tells %q, want %q in it", got, want)
 	}
 }
 
+// failure returns what Status reports, with its hint.
+func failure(m *mirror.Mirror) string { return text(m.Status().Failure) }
+
+// text returns err with its hint, "" for nil.
+func text(err error) string { return hint.Text(err, hint.Field) }
+
 func wantError(t *testing.T, err error, want string) {
 	t.Helper()
-	if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-		t.Errorf("got error %v, want %q in it", err, want)
+	if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(text(err), want)) {
+		t.Errorf("got error %v, want %q in it", text(err), want)
 	}
 }
 
@@ -172,7 +179,7 @@ func TestRun(t *testing.T) {
 		synctest.Wait()
 		wantKeys(t, m, w, "a b")
 		began := time.Now()
-		if s := m.Status(); !s.Fetched.Equal(began) || !s.Changed.Equal(began) || s.Recalled || s.Failure != "" {
+		if s := m.Status(); !s.Fetched.Equal(began) || !s.Changed.Equal(began) || s.FromState || s.Failure != nil {
 			t.Errorf("status %+v", s)
 		}
 		if got := w.logged(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `added="[a b]" removed=[]`) {
@@ -225,7 +232,7 @@ func TestOutage(t *testing.T) {
 		time.Sleep(365 * 24 * time.Hour)
 		wantKeys(t, m, w, "a")
 		s := m.Status()
-		if s.Failure != "fetching keys from fake: connection refused" || s.Failures < 1e6 || s.Fetched.After(heard.Add(33*time.Second)) {
+		if text(s.Failure) != "fetching keys from fake: connection refused" || s.Failures < 1e6 || s.Fetched.After(heard.Add(33*time.Second)) {
 			t.Errorf("status %+v", s)
 		}
 		if since := failing.Sub(heard); since < 0 || since > time.Minute || !s.FailingSince.Equal(failing) {
@@ -242,7 +249,7 @@ func TestOutage(t *testing.T) {
 		source.has(newKey(t, "b"))
 		time.Sleep(time.Minute)
 		wantKeys(t, m, w, "b")
-		if s := m.Status(); s.Failure != "" || !s.FailingSince.IsZero() {
+		if s := m.Status(); s.Failure != nil || !s.FailingSince.IsZero() {
 			t.Errorf("status %+v", s)
 		}
 		if got := w.logged(); !strings.Contains(got, "works again") {
@@ -263,10 +270,10 @@ func TestRefuses(t *testing.T) {
 		skipped []error
 		want    string
 	}{
-		"nothing":         {nil, nil, "there are none"},
+		"nothing":         {nil, nil, "it has no keys"},
 		"nothing of use":  {nil, []error{errors.New("kty is new")}, "kty is new"},
-		"far too many":    {many, nil, "there are 1001"},
-		"another key":     {[]jwks.PublicKey{newKey(t, "b"), newKey(t, "a")}, nil, `kid "a" is another key than it was (hint: `},
+		"far too many":    {many, nil, "it has 1001 keys"},
+		"another key":     {[]jwks.PublicKey{newKey(t, "b"), newKey(t, "a")}, nil, `kid "a" named another key before (hint: `},
 		"endless kid":     {[]jwks.PublicKey{newKey(t, strings.Repeat("x", 1025))}, nil, "more than 1024 bytes"},
 		"endless reasons": {nil, slices.Repeat([]error{errors.New(strings.Repeat("x", 1<<20))}, 1000), "xxx"},
 	} {
@@ -279,7 +286,7 @@ func TestRefuses(t *testing.T) {
 			source.does(func(context.Context) ([]jwks.PublicKey, []error, error) { return tt.keys, tt.skipped, nil })
 			refresh(t, m, tt.want)
 			wantKeys(t, m, w, "a")
-			if s := m.Status(); !s.Changed.Equal(before.Changed) || !s.Fetched.Equal(before.Fetched) || len(s.Skipped) > 21 || len(s.Failure) > 3000 || len(fmt.Sprint(s.Skipped)) > 50000 {
+			if s := m.Status(); !s.Changed.Equal(before.Changed) || !s.Fetched.Equal(before.Fetched) || len(s.Skipped) > 21 || len(text(s.Failure)) > 3000 || len(fmt.Sprint(s.Skipped)) > 50000 {
 				t.Errorf("status %+v", s)
 			}
 			source.has(a)
@@ -300,7 +307,7 @@ func TestKeyOfOldKid(t *testing.T) {
 		refresh(t, m, "")
 	}
 	source.has(b, newKey(t, "a"))
-	refresh(t, m, `kid "a" is another key than it was (hint: `)
+	refresh(t, m, `kid "a" named another key before (hint: `)
 	refresh(t, m, "restart this process")
 	wantKeys(t, m, w, "b k997")
 	source.has(b, a)
@@ -309,13 +316,13 @@ func TestKeyOfOldKid(t *testing.T) {
 	source.has(b, newKey(t, "k998"))
 	refresh(t, m, "")
 	source.has(newKey(t, "k1"))
-	refresh(t, m, `kid "k1" is another`)
+	refresh(t, m, `kid "k1" named another`)
 	source.has(newKey(t, "k0")) // the one that has been gone for longest
 	refresh(t, m, "")
 	source.has(newKey(t, "a"))
-	refresh(t, m, `kid "a" is another`)
+	refresh(t, m, `kid "a" named another`)
 	source.has(newKey(t, "b")) // the first that was seen, and there until now
-	refresh(t, m, `kid "b" is another`)
+	refresh(t, m, `kid "b" named another`)
 }
 
 func TestSkipped(t *testing.T) {
@@ -439,7 +446,7 @@ func TestEndWhileFetching(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		<-done
-		if s := m.Status(); s.Failure != "" || s.Failures != 0 || w.logged() != "" {
+		if s := m.Status(); s.Failure != nil || s.Failures != 0 || w.logged() != "" {
 			t.Errorf("status %+v", s)
 		}
 	})

@@ -9,9 +9,9 @@ import (
 	"oidc-provider/jwks"
 )
 
-// A record tells which key each kid has named, also those that are gone. The
-// kids of the present key set stand last, the others in the order in which
-// they went.
+// A record contains which key each kid has named, also of kids that are gone. The
+// kids of the present key set are last, the others in the order in which they
+// disappeared.
 type record []seenKey
 
 type seenKey struct {
@@ -19,10 +19,10 @@ type seenKey struct {
 	SHA256 []byte `json:"sha256"` // of the PKIX form
 }
 
-// maxSeen bounds a record. It is no smaller than maxKeys.
+// maxSeen bounds a record. It must be at least maxKeys.
 const maxSeen = 1000
 
-func seeing(k jwks.PublicKey) seenKey {
+func seenAs(k jwks.PublicKey) seenKey {
 	sum := sha256.Sum256(k.PKIX())
 	return seenKey{KeyID: k.KeyID(), SHA256: sum[:]}
 }
@@ -34,15 +34,15 @@ func (r record) check(keys []jwks.PublicKey) error {
 		named[s.KeyID] = s.SHA256
 	}
 	for _, k := range keys {
-		now := seeing(k)
+		now := seenAs(k)
 		if before, ok := named[now.KeyID]; ok && !bytes.Equal(before, now.SHA256) {
-			return fmt.Errorf("kid %q is another key than it was", now.KeyID)
+			return fmt.Errorf("kid %q named another key before", now.KeyID)
 		}
 	}
 	return nil
 }
 
-// with is r after keys have become the key set.
+// with returns r after keys have become the key set.
 func (r record) with(keys []jwks.PublicKey) record {
 	present := make(map[string]bool, len(keys))
 	for _, k := range keys {
@@ -54,12 +54,12 @@ func (r record) with(keys []jwks.PublicKey) record {
 	}
 	next = slices.Grow(slices.Clone(next), len(keys))
 	for _, k := range keys {
-		next = append(next, seeing(k))
+		next = append(next, seenAs(k))
 	}
 	return next
 }
 
-// and is r after all of other.
+// and returns r followed by other: what other says about a kid is newer.
 func (r record) and(other record) record {
 	later := make(map[string]bool, len(other))
 	for _, s := range other {

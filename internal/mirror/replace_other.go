@@ -9,7 +9,7 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// replaceFile puts a file of mode 0600 in the place of path, in one step.
+// replaceFile replaces the file at path in one step. Its mode is 0600.
 func replaceFile(path string, data []byte) error {
 	file, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o600))
 	if err != nil {

@@ -6,37 +6,39 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
+	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 	"oidc-provider/jwks"
 )
 
 const stateKind = "oidc-provider-mirror/v1"
 
-// maxState is far above what a key set and a record can grow to.
+// maxState is far more than a key set and a record can grow to.
 const maxState = 16 << 20
 
-// stateTimeout bounds what a mirror waits for others before it writes.
+// stateTimeout bounds how long a mirror waits for others before it writes.
 const stateTimeout = time.Second
 
-// touchEvery is how often the file notes that the source was heard.
+// touchEvery is how often the time of the file is set to the time of the last
+// answer.
 const touchEvery = time.Minute
 
-// A state is what a mirror knows of its file.
+// A state is what a mirror knows about its file.
 type state struct {
 	path string
-	// unreadable is why the file that was there at the start is left alone.
+	// unreadable is why the file that existed at the start is not replaced.
 	unreadable error
-	stale      bool // the file lacks something
+	stale      bool // the file is not up to date
 	touched    time.Time
 }
 
-// A document is what stands in the file. When the source was heard since is the
-// time of the file: noting it must cost no more than that.
+// A document is the content of the file. The source may have answered after
+// Fetched: at the time of the file, since recording that must be cheap.
 type document struct {
 	Kind    string          `json:"kind"`
 	Issuer  string          `json:"issuer"`
@@ -45,11 +47,12 @@ type document struct {
 	JWKS    json.RawMessage `json:"jwks"`
 	Known   record          `json:"known"`
 
-	keys []jwks.PublicKey // as they stand in JWKS
+	keys []jwks.PublicKey // in the order of JWKS
 }
 
-// recall reads the file, if there is one, and shows what is in it.
-func (m *Mirror) recall(v *view) error {
+// load reads the file, if it exists, and publishes the key set in it if publish is
+// set.
+func (m *Mirror) load(v *view, publish bool) error {
 	if m.state.path == "" {
 		return nil
 	}
@@ -58,31 +61,33 @@ func (m *Mirror) recall(v *view) error {
 		return nil
 	}
 	if err != nil {
-		m.state.unreadable = fmt.Errorf("%w (hint: it is left as it is, and nothing is kept meanwhile: move it away, or mend it and restart)", err)
+		m.state.unreadable = hint.Wrap(err, "it is not replaced, and no state is kept meanwhile: "+
+			"move it away, or repair it and restart")
 		return m.state.unreadable
 	}
 	m.seen = doc.Known
-	if m.cfg.Quiet {
+	if !publish {
 		return nil
 	}
 	m.keys = doc.keys
-	v.Fetched, v.Changed, v.Recalled = doc.Fetched, doc.Changed, true
-	m.cfg.Log.Info("the key set of an earlier run is published until the source is heard", m.attrs("keys", len(m.keys), "fetched", v.Fetched)...)
+	v.Fetched, v.Changed, v.FromState = doc.Fetched, doc.Changed, true
+	m.cfg.Log.Info("publishing the key set of a previous run until the source answers",
+		m.attrs("keys", len(m.keys), "fetched", v.Fetched)...)
 	return m.publish(v)
 }
 
-// save writes what the file lacks; heard says that the source has just
-// confirmed the rest.
-func (m *Mirror) save(ctx context.Context, v *view, heard bool) error {
+// save brings the file up to date. If confirmed is set, the source has just
+// returned the last good keys.
+func (m *Mirror) save(ctx context.Context, v *view, confirmed bool) error {
 	s := &m.state
-	due := heard && time.Since(s.touched) >= touchEvery
+	due := confirmed && time.Since(s.touched) >= touchEvery
 	if s.path == "" || m.cfg.ReadOnly || !s.stale && !due && s.unreadable == nil {
 		return nil
 	}
-	m.awaitBefore()
+	m.awaitPredecessor()
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
-	release, err := acquire(ctx, states)
+	release, err := acquire(ctx, writeSlots)
 	if err != nil {
 		return fmt.Errorf("writing the state: %w", err)
 	}
@@ -99,7 +104,7 @@ func (m *Mirror) save(ctx context.Context, v *view, heard bool) error {
 			s.touched = v.Fetched
 			return nil
 		case !errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("noting in the state when the source was heard: %w", err)
+			return fmt.Errorf("recording in the state when the source answered: %w", err)
 		}
 	}
 	if err := m.writeState(v); err != nil {
@@ -109,11 +114,10 @@ func (m *Mirror) save(ctx context.Context, v *view, heard bool) error {
 	return nil
 }
 
-// awaitBefore lets the mirror that this one has taken the place of, which has
-// been told to stop, finish what it is writing.
-func (m *Mirror) awaitBefore() {
-	before := m.cfg.After
-	m.cfg.After = nil
+// awaitPredecessor lets the mirror that this one replaces, and that is stopping,
+// finish a write of the same file.
+func (m *Mirror) awaitPredecessor() {
+	before := m.predecessor
 	if before == nil || before.cfg.State != m.cfg.State {
 		return
 	}
@@ -125,13 +129,13 @@ func (m *Mirror) awaitBefore() {
 	}
 }
 
-// writeState replaces the file, unless that has become somebody else's.
+// writeState replaces the file, unless it belongs to another issuer now.
 func (m *Mirror) writeState(v *view) error {
 	if len(m.keys) == 0 {
 		return nil
 	}
 	if _, err := readState(m.state.path, m.cfg.Issuer); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w (hint: it is left as it is, and nothing is kept meanwhile: move it away)", err)
+		return hint.Wrap(err, "it is not replaced, and no state is kept meanwhile: move it away")
 	}
 	set, err := jwks.Marshal(m.keys)
 	if err != nil {
@@ -148,14 +152,15 @@ func (m *Mirror) writeState(v *view) error {
 		err = replaceFile(m.state.path, data)
 	}
 	if err != nil {
-		return fmt.Errorf("writing the state: %w (hint: the keys are published all the same, but not after a restart while the source is away)", err)
+		return hint.Errorf("the keys are published anyway, but not after a restart while the source is unavailable",
+			"writing the state: %w", err)
 	}
 	return nil
 }
 
 // readState reads the file at path, which must belong to issuer.
 func readState(path, issuer string) (*document, error) {
-	data, changed, err := readRegular(path, maxState)
+	data, info, err := input.ReadFile(path, maxState)
 	if err != nil {
 		return nil, fmt.Errorf("reading the state: %w", err)
 	}
@@ -166,7 +171,7 @@ func readState(path, issuer string) (*document, error) {
 	if doc.Issuer != issuer {
 		return nil, fmt.Errorf("reading the state %s: it belongs to issuer %.256q, not %q", path, doc.Issuer, issuer)
 	}
-	if changed.After(doc.Fetched) && !changed.After(time.Now()) {
+	if changed := info.ModTime(); changed.After(doc.Fetched) && !changed.After(time.Now()) {
 		doc.Fetched = changed
 	}
 	return doc, nil
@@ -198,50 +203,4 @@ func decodeState(data []byte) (*document, error) {
 	}
 	doc.keys, doc.Known = keys, doc.Known.with(keys)
 	return &doc, nil
-}
-
-// readRegular reads a file and its time, and nothing but a file: opening a pipe
-// could take for ever.
-func readRegular(path string, limit int64) (data []byte, changed time.Time, err error) {
-	file, info, err := openRegular(path)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	defer file.Close()
-	data, err = readAtMost(file, limit)
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return data, info.ModTime(), nil
-}
-
-func openRegular(path string) (*os.File, fs.FileInfo, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	// What was opened may be another file by now.
-	if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err != nil {
-		file.Close()
-		return nil, nil, err
-	}
-	return file, info, nil
-}
-
-func readAtMost(r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("larger than %d KiB", limit>>10)
-	}
-	return data, err
 }

@@ -64,17 +64,17 @@ func TestRestartWithoutSource(t *testing.T) {
 	m := w.mirror(source, path)
 	wantKeys(t, m, w, "a b")
 	s := m.Status()
-	if !s.Recalled || s.Fetched.IsZero() || time.Since(s.Fetched) < 10*time.Millisecond || s.Changed.After(s.Fetched) || s.Failure != "" {
+	if !s.FromState || s.Fetched.IsZero() || time.Since(s.Fetched) < 10*time.Millisecond || s.Changed.After(s.Fetched) || s.Failure != nil {
 		t.Errorf("status %+v", s)
 	}
 	refresh(t, m, "dead")
 	wantKeys(t, m, w, "a b")
-	if after := m.Status(); !after.Recalled || !after.Fetched.Equal(s.Fetched) {
+	if after := m.Status(); !after.FromState || !after.Fetched.Equal(s.Fetched) {
 		t.Errorf("status %+v", after)
 	}
 	source.has(a, b)
 	refresh(t, m, "")
-	if after := m.Status(); after.Recalled || !after.Changed.Equal(s.Changed) || !after.Fetched.After(s.Fetched) || len(w.published) != 1 {
+	if after := m.Status(); after.FromState || !after.Changed.Equal(s.Changed) || !after.Fetched.After(s.Fetched) || len(w.published) != 1 {
 		t.Errorf("status %+v, published %q", after, w.published)
 	}
 }
@@ -147,7 +147,7 @@ func TestKeyOfOldKidAcrossRestart(t *testing.T) {
 		source.has(newKey(t, "c"), newKey(t, kid))
 		m := w.mirror(source, path)
 		before := read(t, path)
-		refresh(t, m, fmt.Sprintf("kid %q is another key than it was", kid))
+		refresh(t, m, fmt.Sprintf("kid %q named another key before", kid))
 		refresh(t, m, "remove "+path+" and restart")
 		wantKeys(t, m, w, "b")
 		if read(t, path) != before {
@@ -189,7 +189,7 @@ func TestForeignState(t *testing.T) {
 		"no time":        {change(`"fetched"`, `"changed":"2026-01-01T00:00:00Z","fetche"`), "unknown field"},
 		"private":        {change(`"kty"`, `"d":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE","kty"`), "not a public key"},
 		"contradiction":  {change(string(doc["jwks"]), string(marshal(t, newKey(t, "a")))), "contradicts itself"},
-		"far too large":  {change(`{`, `{`+strings.Repeat(" ", 16<<20)), "larger than"},
+		"far too large":  {change(`{`, `{`+strings.Repeat(" ", 16<<20)), "too large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "state")
@@ -197,7 +197,7 @@ func TestForeignState(t *testing.T) {
 			source, w := new(fake), new(world)
 			source.has(a)
 			m := w.mirror(source, path)
-			if s := m.Status(); m.Keys() != nil || !strings.Contains(s.Failure, tt.want) || !strings.Contains(s.Failure, "(hint: ") || s.FailingSince.IsZero() {
+			if s := m.Status(); m.Keys() != nil || !strings.Contains(text(s.Failure), tt.want) || !strings.Contains(text(s.Failure), "(hint: ") || s.FailingSince.IsZero() {
 				t.Errorf("status %+v", s)
 			}
 			if got := w.logged(); strings.Count(got, "level=ERROR") != 1 {
@@ -213,7 +213,7 @@ func TestForeignState(t *testing.T) {
 			}
 			source.fails("dead")
 			refresh(t, m, "dead")
-			if !strings.Contains(m.Status().Failure, tt.want) {
+			if !strings.Contains(failure(m), tt.want) {
 				t.Errorf("status %+v", m.Status())
 			}
 			// Moved away, it is in nobody's way.
@@ -309,14 +309,14 @@ func TestStateLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestRecalledCannotBePublished(t *testing.T) {
+func TestStateCannotBePublished(t *testing.T) {
 	path := statePath(t)
 	keep(t, path, newKey(t, "a"))
 	source, w := new(fake), new(world)
 	source.fails("dead")
 	w.fail = errors.New("no space")
 	m := w.mirror(source, path)
-	if m.Keys() != nil || m.Status().Failure != "publishing the keys: no space" {
+	if m.Keys() != nil || failure(m) != "publishing the keys: no space" {
 		t.Errorf("shows %q, status %+v", kids(m.Keys()), m.Status())
 	}
 	w.fail = nil
