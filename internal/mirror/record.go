@@ -22,7 +22,7 @@ type seenKey struct {
 // maxSeen bounds a record. It must be at least maxKeys.
 const maxSeen = 1000
 
-func seenAs(k jwks.PublicKey) seenKey {
+func newSeenKey(k jwks.PublicKey) seenKey {
 	sum := sha256.Sum256(k.PKIX())
 	return seenKey{KeyID: k.KeyID(), SHA256: sum[:]}
 }
@@ -34,7 +34,7 @@ func (r record) check(keys []jwks.PublicKey) error {
 		named[s.KeyID] = s.SHA256
 	}
 	for _, k := range keys {
-		now := seenAs(k)
+		now := newSeenKey(k)
 		if before, ok := named[now.KeyID]; ok && !bytes.Equal(before, now.SHA256) {
 			return fmt.Errorf("kid %q named another key before", now.KeyID)
 		}
@@ -54,7 +54,7 @@ func (r record) with(keys []jwks.PublicKey) record {
 	}
 	next = slices.Grow(slices.Clone(next), len(keys))
 	for _, k := range keys {
-		next = append(next, seenAs(k))
+		next = append(next, newSeenKey(k))
 	}
 	return next
 }
