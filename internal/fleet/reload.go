@@ -93,7 +93,9 @@ func (r *reloader) read(now time.Time, force bool) (changed bool) {
 	}
 	before := r.err
 	data, err := config.Read(r.path)
-	if err == nil {
+	if err != nil {
+		r.file.Forget() // a network file system may recover, though the file stays the same
+	} else {
 		if bytes.Equal(data, r.data) && !force {
 			return false
 		}
