@@ -9,19 +9,19 @@ import (
 	"time"
 
 	"oidc-provider/discovery"
-	"oidc-provider/internal/hint"
 	"oidc-provider/internal/mirror"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
-// check notes what makes no sense. Nothing outside of c is looked at: that
-// belongs to the time when it is used, and may be mended without a change of c.
+// check notes what makes no sense. It looks at nothing outside of c: files and
+// servers are checked when they are used, and can be repaired without a change of
+// c.
 func (c *Config) check(p *problems) {
 	checkAddress(p, "listen", c.Listen)
 	checkAddress(p, "adminListen", c.AdminListen)
 	if c.Readiness != "any" && c.Readiness != "all" {
-		p.add("readiness", "%q (hint: any or all)", c.Readiness)
+		p.addHint("any or all", "readiness", "%q", c.Readiness)
 	}
 	checkSeconds(p, "jwksMaxAge", c.JWKSMaxAge)
 	checkSeconds(p, "discoveryMaxAge", c.DiscoveryMaxAge)
@@ -32,14 +32,14 @@ func (c *Config) check(p *problems) {
 		c.TLS.check(p)
 	}
 	if len(c.Issuers) == 0 && c.IssuersDir == "" {
-		p.add("issuers", "none, and no issuersDir (hint: `oidc-provider config example` shows all kinds)")
+		p.addHint("`oidc-provider config example` shows all kinds", "issuers", "none, and no issuersDir")
 	}
 	seen := make(claims)
 	for i := range c.Issuers {
 		path := fmt.Sprintf("issuers[%d]", i)
 		c.Issuers[i].check(p, path+".")
 		if err := seen.claim(&c.Issuers[i]); err != nil {
-			p.add(path, "%s", hint.Text(err, hint.Field))
+			p.note(path, err)
 		}
 	}
 }
@@ -56,14 +56,14 @@ func (t *TLS) check(p *problems) {
 	}
 	for _, challenge := range t.ACME.Challenges {
 		if challenge != HTTP01 && challenge != TLSALPN01 {
-			p.add("tls.acme.challenges", "%q (hint: %s or %s)", challenge, TLSALPN01, HTTP01)
+			p.addHint(TLSALPN01+" or "+HTTP01, "tls.acme.challenges", "%q", challenge)
 		}
 	}
 	switch {
 	case t.ACME.answers(HTTP01):
 		checkAddress(p, "tls.acme.httpListen", t.ACME.HTTPListen)
 	case t.ACME.HTTPListen != "":
-		p.add("tls.acme.httpListen", "is for the challenge %s (hint: add that to challenges)", HTTP01)
+		p.addHint("add that to challenges", "tls.acme.httpListen", "is for the challenge %s", HTTP01)
 	}
 	if t.ACME.CheckInterval < Duration(time.Second) {
 		p.add("tls.acme.checkInterval", "must be at least 1s")
@@ -72,10 +72,10 @@ func (t *TLS) check(p *problems) {
 
 func (a *ACME) answers(challenge string) bool { return slices.Contains(a.Challenges, challenge) }
 
-// check notes what makes no sense in i, whose fields stand behind prefix.
+// check notes what makes no sense in i, whose fields have the path prefix.
 func (i *Issuer) check(p *problems, prefix string) {
 	if _, err := discovery.ParseIssuer(i.Issuer); err != nil {
-		p.add(prefix+"issuer", "%s", hint.Text(err, hint.Field))
+		p.note(prefix+"issuer", err)
 	}
 	checkSeconds(p, prefix+"jwksMaxAge", i.JWKSMaxAge)
 	checkSeconds(p, prefix+"discoveryMaxAge", i.DiscoveryMaxAge)
@@ -96,17 +96,17 @@ func (i *Issuer) check(p *problems, prefix string) {
 		}
 	}
 	if len(kinds) != 1 {
-		p.add(strings.TrimSuffix(prefix, "."), "has %d sources of keys, want exactly one (hint: managed, apiserver, files or url)", len(kinds))
+		p.addHint("managed, apiserver, files or url", strings.TrimSuffix(prefix, "."), "has %d sources of keys, want exactly one", len(kinds))
 	}
 }
 
 func (m *Managed) check(p *problems, prefix string) {
 	if m.Store == "" {
-		p.add(prefix+"store", "must be set (hint: a directory, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME)")
+		p.addHint("a directory, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME", prefix+"store", "must be set")
 	}
 	policy := m.Policy.Rotation()
 	if err := policy.Validate(); err != nil {
-		p.add(prefix+"policy", "%s", hint.Text(err, hint.Field))
+		p.note(prefix+"policy", err)
 	}
 	switch {
 	case m.PublishOnly && m.SignerSocket != "":
@@ -122,37 +122,37 @@ func (m *Managed) check(p *problems, prefix string) {
 func (f *Files) check(p *problems, prefix string) {
 	checkInterval(p, prefix, f.Interval)
 	if _, err := mirror.NewFiles(f.Paths); err != nil {
-		p.add(prefix+"paths", "%s", hint.Text(err, hint.Field))
+		p.note(prefix+"paths", err)
 	}
 }
 
 func (u *URL) check(p *problems, prefix string) {
 	checkInterval(p, prefix, u.Interval)
 	if _, err := mirror.NewURL(u.JWKS, ""); err != nil {
-		p.add(prefix+"jwks", "%s", hint.Text(err, hint.Field))
+		p.note(prefix+"jwks", err)
 	}
 }
 
 func checkAddress(p *problems, path, address string) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
-		p.add(path, "%q is no address (hint: like 127.0.0.1:8080 or :443)", address)
+		p.addHint("like 127.0.0.1:8080 or :443", path, "%q is not an address", address)
 	}
 }
 
 func checkSeconds(p *problems, path string, d Duration) {
 	if d < Duration(time.Second) {
-		p.add(path, "%v: must be at least 1s, since whole seconds count", d)
+		p.add(path, "%v: must be at least 1s, since it is used in whole seconds", d)
 	}
 }
 
-// checkInterval keeps mirrors from being a load.
+// checkInterval keeps mirrors from overloading their sources.
 func checkInterval(p *problems, prefix string, d Duration) {
 	if d < Duration(100*time.Millisecond) || d > Duration(24*time.Hour) {
 		p.add(prefix+"interval", "%v: want 100ms to 24h", d)
 	}
 }
 
-// claims are the places, signer sockets and stores that are taken already.
+// claims are the routes, signer sockets and stores in use, and by which issuer.
 type claims map[string]string
 
 // claim refuses an issuer that would answer the requests of another, or sign
@@ -160,27 +160,27 @@ type claims map[string]string
 func (c claims) claim(i *Issuer) error {
 	issuer, err := discovery.ParseIssuer(i.Issuer)
 	if err != nil {
-		return nil // which is noted already
+		return nil // the problem is already noted
 	}
-	place := issuer.Route()
-	if other, taken := c[place]; taken {
+	route := issuer.Route()
+	if other, taken := c[route]; taken {
 		return fmt.Errorf("issuer %s is served at the same host and path as %s: ports do not tell them apart", i.Issuer, other)
 	}
 	if i.Managed != nil && i.Managed.SignerSocket != "" {
 		socket := "socket " + i.Managed.SignerSocket
 		if other, taken := c[socket]; taken {
-			return fmt.Errorf("signerSocket %s is that of issuer %s already", i.Managed.SignerSocket, other)
+			return fmt.Errorf("signerSocket %s already belongs to issuer %s", i.Managed.SignerSocket, other)
 		}
 		c[socket] = i.Issuer
 	}
 	if i.Managed != nil {
 		store := "store " + i.Managed.Store
 		if other, taken := c[store]; taken {
-			return fmt.Errorf("store %s is that of issuer %s already: a ring belongs to one issuer", i.Managed.Store, other)
+			return fmt.Errorf("store %s already belongs to issuer %s: a ring has one issuer", i.Managed.Store, other)
 		}
 		c[store] = i.Issuer
 	}
-	c[place] = i.Issuer
+	c[route] = i.Issuer
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"oidc-provider/internal/config"
+	"oidc-provider/internal/hint"
 )
 
 func parse(text string) (*config.Config, error) {
@@ -128,11 +129,11 @@ func TestProblems(t *testing.T) {
 		{"tls:\nissuersDir: d", `:1: tls: it is empty \(hint: leave it out, fill it, or write {} for all defaults\)`},
 		{"issuers:\n- issuer: https://a.test\n  apiserver:\n", `:3: issuers\[0\].apiserver: it is empty`},
 		{"issuers:\n- issuer: https://a.test\n  managed: {store: x, policy: &p {schedule: '@weekly'}, etcd: *p}", `:3: issuers\[0\].managed.etcd.schedule: unknown field`},
-		{"issuers:\n- {issuer: 'https://a.test', managed: {store: s}}\n- {issuer: 'https://b.test', managed: {store: s}}", `:3: issuers\[1\]: store /etc/x/s is that of issuer https://a.test already`},
+		{"issuers:\n- {issuer: 'https://a.test', managed: {store: s}}\n- {issuer: 'https://b.test', managed: {store: s}}", `:3: issuers\[1\]: store /etc/x/s already belongs to issuer https://a.test`},
 		{"issuers: {}", `:1: issuers: want a list`},
 		{"issuers: [x]", `:1: issuers\[0\]: want fields, like issuer: …`},
 		{"listen: ':8080'", `:1: issuers: none, and no issuersDir`},
-		{"listen: 8080\nissuersDir: d", `:1: listen: "8080" is no address`},
+		{"listen: 8080\nissuersDir: d", `:1: listen: "8080" is not an address`},
 		{"readiness: most\nissuersDir: d", `:1: readiness: "most" \(hint: any or all\)`},
 		{"jwksMaxAge: 0s\nissuersDir: d", `:1: jwksMaxAge: "0s": must be more than 0 \(hint: leave it out`},
 		{"jwksMaxAge: 10ms\nissuersDir: d", `:1: jwksMaxAge: 10ms: must be at least 1s`},
@@ -152,15 +153,15 @@ func TestProblems(t *testing.T) {
 		{"issuers:\n- issuer: https://a.test\n  managed: {store: x, publishOnly: true, policy: {rsaBits: 3072}}", `policy: is set by servers that rotate`},
 		{"issuers:\n- issuer: https://a.test\n  managed: {store: x, publishOnly: true, create: true}", `create: excludes publishOnly`},
 		{"issuers:\n- issuer: https://a.test\n  files: {paths: []}", `:3: issuers\[0\].files.paths: .*hint`},
-		{"issuers:\n- issuer: https://a.test\n  files: {paths: ['[']}", `is no pattern`},
+		{"issuers:\n- issuer: https://a.test\n  files: {paths: ['[']}", `is not a valid pattern`},
 		{"issuers:\n- issuer: https://a.test\n  url: {jwks: 'http://b.test'}", `:3: issuers\[0\].url.jwks: .*https`},
 		{"issuers:\n- issuer: https://a.test\n  apiserver: {interval: 1ms}", `issuers\[0\].apiserver.interval: 1ms: want 100ms to 24h`},
 		{"issuers:\n- {issuer: 'https://a.test/x', apiserver: {}}\n- {issuer: 'https://A.test:8443/x/', apiserver: {}}", `:3: issuers\[1\]: issuer https://A.test:8443/x/ is served at the same host and path as https://a.test/x`},
-		{"issuers:\n- {issuer: 'https://a.test', managed: {store: a, signerSocket: s}}\n- {issuer: 'https://b.test', managed: {store: b, signerSocket: s}}", `:3: issuers\[1\]: signerSocket /etc/x/s is that of issuer https://a.test already`},
+		{"issuers:\n- {issuer: 'https://a.test', managed: {store: a, signerSocket: s}}\n- {issuer: 'https://b.test', managed: {store: b, signerSocket: s}}", `:3: issuers\[1\]: signerSocket /etc/x/s already belongs to issuer https://a.test`},
 		{"listn: x\nissuers:\n- isuer: x", `(?s):1: listn.*\n.*:3: issuers\[0\].isuer`},
 	} {
 		_, err := parse(tt.text)
-		if err == nil || !regexp.MustCompile("(?m)"+tt.want).MatchString(err.Error()) {
+		if err == nil || !regexp.MustCompile("(?m)"+tt.want).MatchString(hint.Text(err, hint.Field)) {
 			t.Errorf("%q: error\n%v\nwant %s", tt.text, err, tt.want)
 		}
 	}
@@ -177,7 +178,7 @@ issuers:
 	if err != nil || c.Issuers[1].Managed.Policy.Schedule != "@weekly" {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if _, err := parse("issuers:\n- issuer: https://a.test\n  managed: {<<: {stroe: x}, store: y}"); err == nil || !strings.Contains(err.Error(), "did you mean store") {
+	if _, err := parse("issuers:\n- issuer: https://a.test\n  managed: {<<: {stroe: x}, store: y}"); err == nil || !strings.Contains(hint.Text(err, hint.Field), "did you mean store") {
 		t.Errorf("an unknown field in a merged mapping: %v", err)
 	}
 }
@@ -274,7 +275,7 @@ func TestSchema(t *testing.T) {
 		if err := resolved.Validate(value); (err == nil) != tt.valid {
 			t.Errorf("%.60q: %v, want valid: %v", tt.text, err, tt.valid)
 		}
-		if strings.Contains(string(text), `"description": ""`) || !strings.Contains(string(text), "jwksMaxAge and discoveryMaxAge are") {
+		if strings.Contains(string(text), `"description": ""`) || !strings.Contains(string(text), "jwksMaxAge and discoveryMaxAge ") {
 			t.Error("the schema does not explain every field")
 		}
 	}
@@ -283,7 +284,7 @@ func TestSchema(t *testing.T) {
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "c.yaml")
-	if _, err := config.Load(path); err == nil || !strings.Contains(err.Error(), "hint") {
+	if _, err := config.Load(path); err == nil || hint.Of(err) == "" {
 		t.Errorf("a file that is not there: %v", err)
 	}
 	if err := os.WriteFile(path, config.Example, 0o600); err != nil {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -13,24 +12,24 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"oidc-provider/internal/filewatch"
+	"oidc-provider/internal/hint"
 )
 
 // How a Dir looks for changes.
 const (
-	// settle is how long a file must stay as it is before it is read: whoever
-	// writes it may not be done.
-	settle = 250 * time.Millisecond
+	// restFor is how long a file must stay the same before it is read: it may
+	// still be written.
+	restFor = 250 * time.Millisecond
 
-	// A directory whose own time has not changed is looked through every
-	// rescan, or so seldom that it takes a twentieth of a core at most.
+	// A directory whose own time has not changed is scanned every rescan, or so
+	// rarely that it takes at most a twentieth of a core.
 	rescan      = time.Second
 	rescanShare = 20
-
-	// coarse is the least step of a file system's clock that is still met.
-	coarse = 2 * time.Second
 )
 
-// A Dir is IssuersDir as it was seen last. It is for one goroutine.
+// A Dir is IssuersDir as it was last seen. It is for one goroutine.
 type Dir struct {
 	path    string
 	parent  *Config
@@ -38,61 +37,45 @@ type Dir struct {
 	changed time.Time // of the directory itself
 	scanned time.Time
 	took    time.Duration
-	settled bool // no file was waiting to be read, or to be believed gone
+	settled bool // no file has yet to come to rest
 	err     error
 
 	served  map[string]string // the file of each issuer that Issuers returned last
-	refused bool              // whether it returned not all
+	refused bool              // whether it refused some
 }
 
-// An issuerFile is one file. What it said last that made sense stays in force.
+// An issuerFile is one file. Its last valid content stays in force.
 type issuerFile struct {
-	stamp   stamp
+	watch   filewatch.File
 	issuers []Issuer
 	err     error
-
-	// A stamp that is not settled yet, and since when it has been seen; or
-	// since when the file has been missing.
-	next  stamp
-	since time.Time
 }
 
-// A stamp changes when a file does.
-type stamp struct {
-	size     int64
-	modified time.Time
-	info     fs.FileInfo
-}
-
-func (s stamp) same(t stamp) bool {
-	return s.info != nil && t.info != nil && s.size == t.size && s.modified.Equal(t.modified) && os.SameFile(s.info, t.info)
-}
-
-// NewDir is the IssuersDir of c, or one without issuers if c names none.
-// Nothing is read before the first [Dir.Scan].
+// NewDir returns the IssuersDir of c, or one without issuers if c names none. It
+// reads nothing before the first [Dir.Scan].
 func NewDir(c *Config) *Dir {
 	return &Dir{path: c.IssuersDir, parent: c, files: make(map[string]*issuerFile)}
 }
 
-// Reparent makes c the configuration that the directory belongs to. Its files
-// are read again with the next Scan, as if they had changed.
+// Reparent makes c the configuration that the directory belongs to. The next Scan
+// reads its files again, as if they had changed.
 func (d *Dir) Reparent(c *Config) {
 	switch c.IssuersDir {
 	case d.path:
 	case "":
 		*d = *NewDir(c)
-	default: // what there was goes on until the other one can be read
+	default: // the previous issuers stay in force until the new directory can be read
 		d.path, d.took = c.IssuersDir, 0
 	}
 	d.parent, d.scanned = c, time.Time{}
 	for _, f := range d.files {
-		f.stamp = stamp{}
+		f.watch.Forget()
 	}
 }
 
-// Scan looks for changes, and says whether there were any. Mostly that takes
-// one call of stat. With force every change counts at once: files are taken as
-// they are, and a directory that is empty now is meant to be.
+// Scan looks for changes, and reports whether there were any. Usually that takes
+// one call of stat. With force every change counts at once: a file need not come to
+// rest, and an empty directory is believed.
 func (d *Dir) Scan(now time.Time, force bool) (changed bool) {
 	if d.path == "" {
 		return false
@@ -119,7 +102,7 @@ func (d *Dir) due(info fs.FileInfo, now time.Time) bool {
 		return true
 	}
 	// A change within the same tick of a coarse clock does not show.
-	if now.Sub(d.changed) < coarse && since > settle {
+	if now.Sub(d.changed) < filewatch.Coarse && since > restFor {
 		return true
 	}
 	return since > max(rescan, rescanShare*d.took)
@@ -133,7 +116,10 @@ func (d *Dir) scan(now time.Time, force bool) (changed bool, err error) {
 	there := make(map[string]bool)
 	var read []string
 	d.settled = true
-	atOnce := force || d.took == 0
+	rest := restFor
+	if force || d.took == 0 {
+		rest = 0
+	}
 	for _, entry := range entries {
 		name := entry.Name()
 		if !isIssuerFile(name) {
@@ -145,18 +131,22 @@ func (d *Dir) scan(now time.Time, force bool) (changed bool, err error) {
 			f = new(issuerFile)
 			d.files[name] = f
 		}
-		if f.due(filepath.Join(d.path, name), now, atOnce) {
+		if f.watch.Due(filepath.Join(d.path, name), now, rest) {
 			read = append(read, name)
 		}
-		d.settled = d.settled && f.since.IsZero()
+		d.settled = d.settled && !f.watch.Waiting()
 	}
 	if len(there) == 0 && len(d.files) > 0 && !force {
-		return false, errors.New("it has no issuer file any more; the issuers that it had go on (hint: if that is meant, send SIGHUP or restart)")
+		return false, hint.Errorf("if that is meant, send SIGHUP or restart", "there is no issuer file any more; keeping the issuers")
 	}
 	for name, f := range d.files {
 		switch {
 		case there[name]:
-		case f.gone(now, atOnce):
+		case f.watch.Due(filepath.Join(d.path, name), now, rest):
+			if !f.watch.Missing() { // it is back since the directory was read
+				read = append(read, name)
+				continue
+			}
 			delete(d.files, name)
 			changed = true
 		default:
@@ -167,45 +157,12 @@ func (d *Dir) scan(now time.Time, force bool) (changed bool, err error) {
 	return changed || len(read) > 0, nil
 }
 
-// isIssuerFile leaves out what editors and the kubelet put beside.
+// isIssuerFile excludes the files of editors and of the kubelet.
 func isIssuerFile(name string) bool {
 	return !strings.HasPrefix(name, ".") && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name))
 }
 
-// due reports whether the file has changed and should be read now.
-func (f *issuerFile) due(path string, now time.Time, atOnce bool) bool {
-	info, err := os.Stat(path)
-	if err != nil {
-		info = nil
-	}
-	var s stamp
-	if info != nil {
-		s = stamp{info.Size(), info.ModTime(), info}
-	}
-	switch {
-	case s.same(f.stamp) || info == nil && f.err != nil && f.stamp.info == nil:
-		f.since = time.Time{}
-		return false
-	case f.since.IsZero() || !s.same(f.next):
-		f.next, f.since = s, now
-	}
-	if age := now.Sub(s.modified); !atOnce && age < coarse && now.Sub(f.since) < settle {
-		return false
-	}
-	f.stamp, f.since = s, time.Time{}
-	return true
-}
-
-// gone reports whether the file has been missing for long enough: it may be
-// written anew.
-func (f *issuerFile) gone(now time.Time, atOnce bool) bool {
-	if f.next.info != nil || f.since.IsZero() {
-		f.next, f.since = stamp{}, now
-	}
-	return atOnce || now.Sub(f.since) >= settle
-}
-
-// read reads files, many at a time.
+// read reads files, several at a time.
 func (d *Dir) read(names []string) {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -227,9 +184,8 @@ func (d *Dir) read(names []string) {
 	g.Wait()
 }
 
-// Lost reports whether something is configured of which nothing is served, and
-// not even what it was before: since it never made sense, or because
-// [Dir.Issuers] has refused it.
+// Lost reports whether a configured issuer is not served, not even as it was
+// before: because its file was never valid, or because [Dir.Issuers] refused it.
 func (d *Dir) Lost() bool {
 	if d.refused || d.err != nil && len(d.files) == 0 {
 		return true
@@ -242,10 +198,10 @@ func (d *Dir) Lost() bool {
 	return false
 }
 
-// Issuers are all that are to be served, those of the configuration first, and
-// what is wrong with the others. A file that cannot be used stands for what it
-// said before, and an issuer that was served before comes before a new one that
-// would take its place, its store or its socket.
+// Issuers returns the issuers to serve, those of the configuration file first, and
+// what is wrong with the others. A file that is not valid keeps its previous
+// issuers. An issuer that was served before has precedence over a new one with the
+// same route, store or socket.
 func (d *Dir) Issuers() (issuers []Issuer, problems []error) {
 	taken := make(claims)
 	for i := range d.parent.Issuers {

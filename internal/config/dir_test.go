@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"oidc-provider/internal/config"
+	"oidc-provider/internal/hint"
 )
 
 // A world is a directory of issuers, and a clock that goes as the test says.
@@ -60,7 +61,7 @@ func (w *world) after(d time.Duration, force bool) (served, problems string) {
 		names = append(names, strings.TrimSuffix(strings.TrimPrefix(i.Issuer, "https://"), ".test"))
 	}
 	for _, err := range errs {
-		problems += err.Error() + "\n"
+		problems += hint.Text(err, hint.Field) + "\n"
 	}
 	return strings.Join(names, " "), problems
 }
@@ -150,7 +151,7 @@ func TestDirKeepsWhatMadeSense(t *testing.T) {
 	if err := os.Mkdir(w.at, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	w.expect("an empty one in its place", time.Second, "main a b", "it has no issuer file any more")
+	w.expect("an empty one in its place", time.Second, "main a b", "there is no issuer file any more")
 	if served, problems := w.after(time.Second, true); served != "main" || problems != "" {
 		t.Errorf("an empty one that is meant: %s served, problems %q", served, problems)
 	}
@@ -291,7 +292,7 @@ func TestDirServedComesFirst(t *testing.T) {
 	w.expect("at the start", 0, "main b", "")
 	w.write("a.yaml", managed("a", "ring"))
 	w.after(time.Second, false)
-	w.expect("a copy with the same store", time.Second, "main b", "a.yaml: store "+filepath.Join(w.at, "ring")+" is that of issuer https://b.test already")
+	w.expect("a copy with the same store", time.Second, "main b", "a.yaml: store "+filepath.Join(w.at, "ring")+" already belongs to issuer https://b.test")
 	if !w.dir.Lost() {
 		t.Error("an issuer that is refused is lost")
 	}

@@ -15,14 +15,16 @@ import (
 
 	"github.com/agext/levenshtein"
 	"go.yaml.in/yaml/v3"
+
+	"oidc-provider/internal/hint"
 )
 
-// maxFile is far more than any configuration file that a person has written.
+// maxFile, in bytes, is far more than any configuration file that a person writes.
 const maxFile = 16 << 20
 
-// Load reads the file name, checks it, and fills in the defaults. The error
-// tells everything that is wrong with it, a line each, with the line of the
-// file. The files of IssuersDir are not looked at: see [Dir].
+// Load reads the file name, checks it, and fills in the defaults. The error has a
+// line for each problem, with the line of the file. Load does not read the files
+// of IssuersDir: see [Dir].
 func Load(name string) (*Config, error) {
 	data, err := Read(name)
 	if err != nil {
@@ -31,11 +33,11 @@ func Load(name string) (*Config, error) {
 	return Parse(name, data)
 }
 
-// Read reads the file name, up to a size that no configuration has.
+// Read reads the file name, which must not be larger than any configuration is.
 func Read(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w (hint: `oidc-provider config example` prints one)", err)
+		return nil, hint.Wrap(fmt.Errorf("configuration: %w", err), "`oidc-provider config example` prints one")
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
@@ -43,19 +45,19 @@ func Read(name string) ([]byte, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	if len(data) > maxFile {
-		return nil, fmt.Errorf("configuration %s: larger than %d MiB (hint: issuersDir takes any number of small files)", name, maxFile>>20)
+		return nil, hint.Errorf("issuersDir takes any number of small files", "configuration %s: larger than %d MiB", name, maxFile>>20)
 	}
 	return data, nil
 }
 
-// Parse is [Load] for what has been read from the file name already.
+// Parse is [Load] for data that was read from the file name.
 func Parse(name string, data []byte) (*Config, error) {
 	docs, err := decodeAll[Config](name, data)
 	if err != nil {
 		return nil, err
 	}
 	if len(docs) != 1 {
-		return nil, fmt.Errorf("%s: %d YAML documents, want one (hint: `oidc-provider config example` prints one)", name, len(docs))
+		return nil, hint.Errorf("`oidc-provider config example` prints one", "%s: %d YAML documents, want one", name, len(docs))
 	}
 	c, problems := docs[0].value, docs[0].problems
 	if len(problems.found) == 0 {
@@ -80,7 +82,7 @@ func parseIssuers(name string, data []byte, parent *Config) ([]Issuer, error) {
 	}
 	// An empty file is one that is being written, not one without issuers.
 	if len(docs) == 0 {
-		return nil, fmt.Errorf("%s: it is empty (hint: to remove an issuer, remove its file)", name)
+		return nil, hint.Errorf("to remove an issuer, remove its file", "%s: it is empty", name)
 	}
 	var issuers []Issuer
 	var errs []error
@@ -103,7 +105,7 @@ type doc[T any] struct {
 }
 
 // decodeAll decodes every document of a file strictly. The error is about the
-// file as YAML; what is wrong with a document stands in its problems.
+// file as YAML; each document has problems of its own.
 func decodeAll[T any](name string, data []byte) ([]doc[T], error) {
 	var docs []doc[T]
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -130,8 +132,8 @@ func decodeAll[T any](name string, data []byte) ([]doc[T], error) {
 	}
 }
 
-// problems are what is wrong with a document, and the lines that its fields
-// stand in, by path.
+// problems are what is wrong with a document, and the lines of its fields, by
+// path.
 type problems struct {
 	file    string
 	lines   map[string]int
@@ -147,36 +149,42 @@ type aliased struct {
 
 type problem struct {
 	line int
-	text string
+	err  error
 }
 
-// add notes that the field at path is wrong. If it is not there the line is
+// add notes that the field at path is wrong. If the field is missing, the line is
 // that of what it belongs in.
-func (p *problems) add(path, format string, args ...any) {
+func (p *problems) add(path, format string, args ...any) { p.note(path, fmt.Errorf(format, args...)) }
+
+// addHint is add with a hint.
+func (p *problems) addHint(hintText, path, format string, args ...any) {
+	p.note(path, hint.Errorf(hintText, format, args...))
+}
+
+func (p *problems) note(path string, err error) {
 	at := path
 	for at != "" && p.lines[at] == 0 {
 		at = at[:max(strings.LastIndexAny(at, ".["), 0)]
 	}
-	text := fmt.Sprintf(format, args...)
 	if path != "" {
-		text = path + ": " + text
+		err = fmt.Errorf("%s: %w", path, err)
 	}
-	p.found = append(p.found, problem{max(p.lines[at], 1), text})
+	p.found = append(p.found, problem{max(p.lines[at], 1), err})
 }
 
 func (p *problems) err() error {
 	slices.SortStableFunc(p.found, func(a, b problem) int { return a.line - b.line })
 	var errs []error
 	for _, f := range p.found {
-		errs = append(errs, fmt.Errorf("%s:%d: %s", p.file, f.line, f.text))
+		errs = append(errs, fmt.Errorf("%s:%d: %w", p.file, f.line, f.err))
 	}
 	return errors.Join(errs...)
 }
 
 var lineNumber = regexp.MustCompile(`^(?:yaml: )?(?:unmarshal errors:\n\s*)?line (\d+): `)
 
-// located is an error of the YAML library that begins with its line, if it
-// tells one.
+// located returns an error of the YAML library with its line, if it has one, at
+// the beginning.
 func located(text string) string {
 	if m := lineNumber.FindStringSubmatch(text); m != nil {
 		return "line " + m[1] + ": " + text[len(m[0]):]
@@ -188,7 +196,7 @@ func located(text string) string {
 func (p *problems) decoding(err error) {
 	var typeError *yaml.TypeError
 	if !errors.As(err, &typeError) {
-		p.found = append(p.found, problem{1, located(err.Error())})
+		p.found = append(p.found, problem{1, errors.New(located(err.Error()))})
 		return
 	}
 	for _, text := range typeError.Errors {
@@ -197,14 +205,14 @@ func (p *problems) decoding(err error) {
 			fmt.Sscan(m[1], &line)
 			text = text[len(m[0]):]
 		}
-		p.found = append(p.found, problem{line, text})
+		p.found = append(p.found, problem{line, errors.New(text)})
 	}
 }
 
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
-// walk compares a document with the type that it is to be decoded into: fields
-// that are not known, and texts that do not fit. It remembers where fields are.
+// walk compares a document with the type that it will be decoded into, and notes
+// unknown fields and texts that do not fit. It remembers the lines of fields.
 func (p *problems) walk(n *yaml.Node, t reflect.Type, path string) {
 	switch n.Kind {
 	case yaml.DocumentNode:
@@ -231,7 +239,7 @@ func (p *problems) walk(n *yaml.Node, t reflect.Type, path string) {
 	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
 		p.walkFields(n, t, path)
 	case t.Kind() == reflect.Struct && n.Tag == "!!null":
-		p.add(path, "it is empty (hint: leave it out, fill it, or write {} for all defaults)")
+		p.addHint("leave it out, fill it, or write {} for all defaults", path, "it is empty")
 	case t.Kind() == reflect.Struct:
 		p.add(path, "want fields, like %s: …", fieldNames(t)[0])
 	case t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
@@ -239,7 +247,7 @@ func (p *problems) walk(n *yaml.Node, t reflect.Type, path string) {
 			p.walk(item, t.Elem(), fmt.Sprintf("%s[%d]", path, i))
 		}
 	case t.Kind() == reflect.Slice && n.Tag != "!!null":
-		p.add(path, "want a list (hint: begin each line of it with -)")
+		p.addHint("begin each line of it with -", path, "want a list")
 	}
 }
 
@@ -249,7 +257,7 @@ func (p *problems) walkText(text string, value reflect.Value, path string) {
 	case err != nil:
 		p.add(path, "%q: %v", text, err)
 	case value.Elem().IsZero() && path != "shutdownDelay": // it would count as not set
-		p.add(path, "%q: must be more than 0 (hint: leave it out for the default)", text)
+		p.addHint("leave it out for the default", path, "%q: must be more than 0", text)
 	}
 }
 
@@ -273,7 +281,7 @@ func (p *problems) walkFields(n *yaml.Node, t reflect.Type, path string) {
 		p.lines[at] = key.Line
 		field, ok := fieldOf(t, key.Value)
 		if !ok {
-			p.add(at, "unknown field (hint: %s)", nearest(key.Value, fieldNames(t)))
+			p.addHint(nearest(key.Value, fieldNames(t)), at, "unknown field")
 			continue
 		}
 		p.walk(value, field.Type, at)

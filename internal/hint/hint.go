@@ -65,10 +65,20 @@ func collect(err error, hints *[]string) {
 }
 
 // Text returns the message of err, followed by its hints if there are any, with
-// settings named by name. It returns "" for nil.
+// settings named by name. Of joined errors each has a line and its own hints. It
+// returns "" for nil.
 func Text(err error, name func(field string) string) string {
 	if err == nil {
 		return ""
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var messages, texts []string
+		for _, err := range joined.Unwrap() {
+			messages, texts = append(messages, err.Error()), append(texts, Text(err, name))
+		}
+		if strings.Join(messages, "\n") == err.Error() {
+			return strings.Join(texts, "\n")
+		}
 	}
 	if hints := Of(err); hints != "" {
 		return fmt.Sprintf("%v (hint: %s)", err, Name(hints, name))

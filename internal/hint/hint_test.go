@@ -27,7 +27,8 @@ func TestText(t *testing.T) {
 		{"a setting", inner, "dialing etcd (hint: set --etcd.caFile)"},
 		{"below the surface", fmt.Errorf("reading: %w", inner), "reading: dialing etcd (hint: set --etcd.caFile)"},
 		{"outermost first", hint.Wrap(inner, "try again"), "dialing etcd (hint: try again; set --etcd.caFile)"},
-		{"joined, each once", errors.Join(inner, inner, own{}), "dialing etcd\ndialing etcd\nown (hint: set --etcd.caFile; of a foreign type)"},
+		{"joined", errors.Join(inner, own{}), "dialing etcd (hint: set --etcd.caFile)\nown (hint: of a foreign type)"},
+		{"each once", fmt.Errorf("%w, twice: %w", inner, inner), "dialing etcd, twice: dialing etcd (hint: set --etcd.caFile)"},
 		{"braces that name no setting", hint.Errorf(`write {"keys": []} or {}`, "no"), `no (hint: write {"keys": []} or {})`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
