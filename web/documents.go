@@ -156,7 +156,7 @@ func (d *Documents) Files() map[string][]byte {
 	}
 	return map[string][]byte{
 		d.cfg.Issuer.DiscoveryPaths()[0]: current[discoveryDocument].body,
-		d.cfg.Issuer.JWKSPaths()[0]:          current[keySet].body,
+		d.cfg.Issuer.JWKSPaths()[0]:      current[keySet].body,
 	}
 }
 
