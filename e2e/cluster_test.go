@@ -60,7 +60,7 @@ func (l *lab) startEtcd() string {
 	l.t.Helper()
 	client := address(l.freePort())
 	etcd := l.startChild("etcd", etcdBinary,
-		"--dir", l.path("etcd"), "--client", client, "--witness", address(l.freePort()))
+		"--dir", l.path("etcd"), "--client", client, "--peer", address(l.freePort()))
 	etcd.awaitReady(30*time.Second, func() error {
 		return expectOK(http.DefaultClient, "http://"+client+"/health")
 	})

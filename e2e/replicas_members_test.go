@@ -33,7 +33,7 @@ func (l *lab) startMembers(n int) []*etcdMember {
 		m := &etcdMember{lab: l, name: fmt.Sprintf("member-%d", i), client: address(l.freePort())}
 		peer := address(l.freePort())
 		m.peers = l.startPeerProxy(peer)
-		m.args = []string{"--name", m.name, "--dir", l.path(m.name), "--client", m.client, "--witness", peer}
+		m.args = []string{"--name", m.name, "--dir", l.path(m.name), "--client", m.client, "--peer", peer}
 		members = append(members, m)
 		urls = append(urls, "http://"+m.peers.listen)
 		initial = append(initial, m.name+"=http://"+m.peers.listen)
