@@ -82,19 +82,46 @@ func cliPage() (string, error) {
 }
 
 // sharedFlags returns the flags that many of the commands have, with the same
-// words.
+// words, and that are not described with their parent.
 func sharedFlags(commands []*cobra.Command) *pflag.FlagSet {
 	shared := pflag.NewFlagSet("", pflag.ContinueOnError)
 	counts := make(map[string]int)
 	for _, cmd := range commands {
+		siblings := siblingFlags(cmd.Parent())
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			key := flagKey(f)
-			if counts[key]++; counts[key] == manyCommands && f.Name != "help" && shared.Lookup(f.Name) == nil {
+			if f.Name == "help" || has(siblings, f) {
+				return
+			}
+			if counts[key]++; counts[key] == manyCommands && shared.Lookup(f.Name) == nil {
 				shared.AddFlag(f)
 			}
 		})
 	}
 	return shared
+}
+
+// siblingFlags returns the flags that all sub-commands of parent have, and
+// parent itself has not.
+func siblingFlags(parent *cobra.Command) *pflag.FlagSet {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	if parent == nil || len(parent.Commands()) < 2 {
+		return flags
+	}
+	children := parent.Commands()
+	children[0].LocalFlags().VisitAll(func(f *pflag.Flag) {
+		everywhere := !slices.ContainsFunc(children, func(c *cobra.Command) bool { return !has(c.LocalFlags(), f) })
+		if everywhere && f.Name != "help" && !has(parent.LocalFlags(), f) {
+			flags.AddFlag(f)
+		}
+	})
+	return flags
+}
+
+// has reports whether flags has f with the same words.
+func has(flags *pflag.FlagSet, f *pflag.Flag) bool {
+	other := flags.Lookup(f.Name)
+	return other != nil && flagKey(other) == flagKey(f)
 }
 
 func flagKey(f *pflag.Flag) string {
@@ -115,12 +142,12 @@ func writeCommand(b *strings.Builder, cmd *cobra.Command, shared *pflag.FlagSet)
 		fmt.Fprintf(b, "\n```sh\n%s\n```\n", dedent(cmd.Example))
 	}
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	siblings := siblingFlags(cmd.Parent())
 	var common []string
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		other := shared.Lookup(f.Name)
 		switch {
-		case f.Name == "help" || f.Hidden:
-		case other != nil && flagKey(other) == flagKey(f):
+		case f.Name == "help" || f.Hidden || has(siblings, f):
+		case has(shared, f):
 			common = append(common, "`--"+f.Name+"`")
 		default:
 			own.AddFlag(f)
@@ -130,9 +157,16 @@ func writeCommand(b *strings.Builder, cmd *cobra.Command, shared *pflag.FlagSet)
 		b.WriteString("\n")
 		writeFlags(b, own)
 	}
+	if siblings.HasFlags() {
+		fmt.Fprintf(b, "\nAnd the [flags of all `%s` commands](#%s).\n", cmd.Parent().Name(), slug(cmd.Parent().CommandPath()))
+	}
 	if len(common) > 0 {
 		lines := wrap("[Shared flags](#shared-flags): "+strings.Join(common, ", ")+".", 110)
 		fmt.Fprintf(b, "\n%s\n", lines)
+	}
+	if children := siblingFlags(cmd); children.HasFlags() {
+		fmt.Fprintf(b, "\nAll `%s` commands have these flags:\n\n", cmd.Name())
+		writeFlags(b, children)
 	}
 }
 
