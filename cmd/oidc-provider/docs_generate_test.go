@@ -42,7 +42,8 @@ func TestGeneratedDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 		if string(got) != want {
-			t.Logf("docs/%s is stale: run `make docs`, or `go test ./cmd/oidc-provider -run TestGeneratedDocs -update`", g.name)
+			t.Errorf("docs/%s is stale: run `make docs`, or `go test ./cmd/oidc-provider -run TestGeneratedDocs -update`",
+				g.name)
 		}
 	}
 }
