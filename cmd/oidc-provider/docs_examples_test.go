@@ -49,7 +49,9 @@ func TestExampleConfigurations(t *testing.T) {
 // isForeign reports whether a YAML block is for another program: Kubernetes,
 // kubeadm's patches, Prometheus.
 func isForeign(text string) bool {
-	return strings.HasPrefix(text, "apiVersion:") || strings.HasPrefix(text, "- {op:") || strings.HasPrefix(text, "groups:")
+	return slices.ContainsFunc([]string{"apiVersion:", "- {op:", "groups:"}, func(start string) bool {
+		return strings.HasPrefix(text, start)
+	})
 }
 
 // TestForeignExamples reads the YAML that is for other programs, and checks what
@@ -159,7 +161,8 @@ func startExample(t *testing.T, text, issuerFile string) {
 	}
 	p.write("etc/oidc-provider/issuers.d/c.yaml", own(issuerFile))
 	p.write("run/oidc-provider/README", "where the socket is to be")
-	if err := makeCertificate(filepath.Join(dir, "etc/oidc-provider/tls.crt"), filepath.Join(dir, "etc/oidc-provider/tls.key")); err != nil {
+	certificate := filepath.Join(dir, "etc/oidc-provider/tls")
+	if err := makeCertificate(certificate+".crt", certificate+".key"); err != nil {
 		t.Fatal(err)
 	}
 	text = own(addresses.ReplaceAllString(text, ""))

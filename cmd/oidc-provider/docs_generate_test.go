@@ -72,7 +72,8 @@ func cliPage() (string, error) {
 	b.WriteString("# Command line\n\n<!-- Generated from the program: `make docs` writes this page. -->\n\n")
 	b.WriteString(markdown(top.Long) + "\n| command | |\n|---|---|\n")
 	for _, cmd := range all[1:] {
-		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", strings.TrimPrefix(cmd.CommandPath(), "oidc-provider "), slug(cmd.CommandPath()), cmd.Short)
+		path := cmd.CommandPath()
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", strings.TrimPrefix(path, "oidc-provider "), slug(path), cmd.Short)
 	}
 	b.WriteString("\n`--help` shows the same in a terminal.\n\n## Shared flags\n\nMany commands have these flags:\n\n")
 	writeFlags(&b, shared)
@@ -159,7 +160,8 @@ func writeCommand(b *strings.Builder, cmd *cobra.Command, shared *pflag.FlagSet)
 		writeFlags(b, own)
 	}
 	if siblings.HasFlags() {
-		fmt.Fprintf(b, "\nAnd the [flags of all `%s` commands](#%s).\n", cmd.Parent().Name(), slug(cmd.Parent().CommandPath()))
+		parent := cmd.Parent()
+		fmt.Fprintf(b, "\nAnd the [flags of all `%s` commands](#%s).\n", parent.Name(), slug(parent.CommandPath()))
 	}
 	if len(common) > 0 {
 		lines := wrap("[Shared flags](#shared-flags): "+strings.Join(common, ", ")+".", 110)
@@ -252,6 +254,17 @@ func (p *schemaProperties) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// configIntroduction has quotes in place of backquotes.
+const configIntroduction = `# Configuration file
+
+<!-- Generated from the program: 'make docs' writes this page. -->
+
+'oidc-provider serve --config FILE' reads this file. It is YAML. Durations are like '90s', '5m' or '24h'. File names
+are relative to the directory of the file. A field that does not exist is an error, and
+'oidc-provider config check FILE' reports everything that is wrong at once. A file in 'issuersDir' has the fields of
+an entry of ['issuers'](#issuers).
+`
+
 // configPage describes every field of a configuration file, from its schema,
 // which is made from the comments of [config.Config].
 func configPage() (string, error) {
@@ -264,16 +277,10 @@ func configPage() (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	b.WriteString(`# Configuration file
-
-<!-- Generated from the program: ` + "`make docs`" + ` writes this page. -->
-
-` + "`oidc-provider serve --config FILE`" + ` reads this file. It is YAML. Durations are like ` + "`90s`, `5m` or `24h`" + `. File names are
-relative to the directory of the file. A field that does not exist is an error, and ` + "`oidc-provider config check FILE`" + `
-reports everything that is wrong at once. A file in ` + "`issuersDir`" + ` has the fields of an entry of [` + "`issuers`" + `](#issuers).
-`)
+	b.WriteString(strings.ReplaceAll(configIntroduction, "'", "`"))
 	writeSchema(&b, "", "Top level", &schema)
-	fmt.Fprintf(&b, "\n## Example\n\n`oidc-provider config example` prints this file, with every field and its default:\n\n```yaml\n%s```\n", config.Example)
+	b.WriteString("\n## Example\n\n`oidc-provider config example` prints this file, with every field and its default:\n")
+	fmt.Fprintf(&b, "\n```yaml\n%s```\n", config.Example)
 	return b.String(), nil
 }
 
