@@ -214,8 +214,8 @@ func checkCommandLine(args []string) error {
 var (
 	inlineCommand = regexp.MustCompile(
 		"`(oidc-provider |keys |config |trust |serve |check |verify |export |token )?([^`\n]*)`")
-	inlineFlag    = regexp.MustCompile(`--[a-z][a-z0-9-]*[a-z0-9]`)
-	plainWord     = regexp.MustCompile(`^[a-z-]+$`)
+	inlineFlag = regexp.MustCompile(`--[a-z][a-z0-9-]*[a-z0-9]`)
+	plainWord  = regexp.MustCompile(`^[a-z-]+$`)
 )
 
 // foreignFlags are flags of other programs that the prose names.
