@@ -197,11 +197,11 @@ func (p *provider) keys(ctx context.Context) ([]ringKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	var keys []ringKey
-	if err := json.Unmarshal([]byte(out), &keys); err != nil {
-		return nil, fmt.Errorf("keys list printed no array of keys: %w\n%s", err, out)
+	var ring struct{ Keys []ringKey }
+	if err := json.Unmarshal([]byte(out), &ring); err != nil {
+		return nil, fmt.Errorf("keys list printed no ring: %w\n%s", err, out)
 	}
-	return keys, nil
+	return ring.Keys, nil
 }
 
 func (p *provider) mustKeys() []ringKey {
