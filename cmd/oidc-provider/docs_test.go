@@ -137,6 +137,33 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
+// TestDocsHouse compares the map in docs/design.md with the packages below
+// internal.
+func TestDocsHouse(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repository, "docs/design.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, house, _ := strings.Cut(string(text), "\ninternal/\n")
+	house, _, _ = strings.Cut(house, "```")
+	entries, err := os.ReadDir(filepath.Join(repository, "internal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+		if !regexp.MustCompile(`(?m)^  ([a-z]+, )*` + e.Name() + `\b`).MatchString(house) {
+			t.Errorf("docs/design.md does not have internal/%s", e.Name())
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^  ([a-z]+)`).FindAllStringSubmatch(house, -1) {
+		if !slices.Contains(names, m[1]) {
+			t.Errorf("docs/design.md has internal/%s, which does not exist", m[1])
+		}
+	}
+}
+
 // slug returns the anchor that GitHub gives a heading.
 func slug(heading string) string {
 	return strings.Map(func(r rune) rune {
