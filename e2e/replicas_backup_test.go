@@ -43,7 +43,7 @@ func TestOldBackup(t *testing.T) {
 		return err
 	})
 	t.Logf("named after %s", time.Since(began).Round(time.Millisecond))
-	if !bytes.Contains(running.process.output(), []byte("an old backup stands in the place of the ring")) {
+	if !bytes.Contains(running.process.output(), []byte("this is an old backup, or another ring")) {
 		t.Error("the log does not name the old ring")
 	}
 	if err := running.sign(t.Context()); err != nil {
@@ -124,7 +124,7 @@ func (r *replica) refusesToStart(t *testing.T, witness string) {
 	if code := r.process.cmd.ProcessState.ExitCode(); code != 1 {
 		t.Errorf("%s ended with exit status %d, want 1:\n%s", r.name, code, output)
 	}
-	for _, part := range []string{witness, "an old backup stands in the place of the ring", "(hint: put the newest ring back"} {
+	for _, part := range []string{witness, "this is an old backup, or another ring", "(hint: restore the newest ring"} {
 		if !strings.Contains(output, part) {
 			t.Errorf("%s does not say %q:\n%s", r.name, part, output)
 		}

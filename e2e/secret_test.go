@@ -32,7 +32,7 @@ func TestSecretStore(t *testing.T) {
 	c := lab.newCluster()
 	c.startPlain("https://issuer.test", private, public)
 	t.Setenv("KUBECONFIG", c.kubeconfig("admin.kubeconfig", adminToken))
-	t.Setenv("OIDC_PROVIDER_PEER", "none")
+	t.Setenv("OIDC_PROVIDER_WITNESS", "none")
 
 	id, err := age.GenerateX25519Identity()
 	if err != nil {

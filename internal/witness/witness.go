@@ -5,7 +5,6 @@ package witness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -118,10 +117,6 @@ func Check(ring *rotation.Ring, seen []rotation.Seen, now time.Time, warn func(s
 	active := ring.Active(ring.At(now))
 	for _, s := range seen {
 		if err := ring.CheckAgainst(s); err != nil {
-			past := new(rotation.PastError)
-			if errors.As(err, &past) {
-				return hint.Wrap(err, "set {witnesses} to none to ignore witnesses")
-			}
 			return err
 		}
 		if s.Generation == 0 && !slices.Contains(s.KeyIDs, active.KeyID) {
