@@ -26,13 +26,13 @@ func TestStores(t *testing.T) {
 	var places atomic.Int32
 
 	t.Run("file", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) storetest.Place {
+		storetest.Run(t, func(t *testing.T) storetest.Backend {
 			dir := filepath.Join(t.TempDir(), "keys")
-			return storetest.Place{Open: func(*testing.T) rotation.Store { return store.NewFile(dir) }}
+			return storetest.Backend{Open: func(*testing.T) rotation.Store { return store.NewFile(dir) }}
 		})
 	})
 	t.Run("etcd", func(t *testing.T) {
-		storetest.Run(t, func(*testing.T) storetest.Place {
+		storetest.Run(t, func(*testing.T) storetest.Backend {
 			key := fmt.Sprintf("/oidc-provider/ring-%d", places.Add(1))
 			place := lab.placeBehindProxy(etcdAddress, func(t *testing.T, address string) rotation.Store {
 				return openEtcd(t, address, key)
@@ -42,7 +42,7 @@ func TestStores(t *testing.T) {
 		})
 	})
 	t.Run("secret", func(t *testing.T) {
-		storetest.Run(t, func(*testing.T) storetest.Place {
+		storetest.Run(t, func(*testing.T) storetest.Backend {
 			name := fmt.Sprintf("ring-%d", places.Add(1))
 			place := lab.placeBehindProxy(address(c.port), func(t *testing.T, address string) rotation.Store {
 				return lab.openSecret(t, address, name)
@@ -81,13 +81,13 @@ func (l *lab) openSecret(t *testing.T, address, name string) rotation.Store {
 
 // placeBehindProxy is a place at server, which open finds at any address. Only
 // lines lead through a proxy, each through one of its own.
-func (l *lab) placeBehindProxy(server string, open func(t *testing.T, address string) rotation.Store) storetest.Place {
+func (l *lab) placeBehindProxy(server string, open func(t *testing.T, address string) rotation.Store) storetest.Backend {
 	direct := func(t *testing.T) rotation.Store { return open(t, server) }
-	return storetest.Place{
+	return storetest.Backend{
 		Open: direct,
-		Line: func(t *testing.T) storetest.Line {
+		Link: func(t *testing.T) storetest.Link {
 			p := l.startProxy(t, server)
-			return storetest.Line{
+			return storetest.Link{
 				Open: func(t *testing.T) rotation.Store { return open(t, p.listen) },
 				Cuts: map[string]func() func(){
 					"Refused": func() func() { p.refuse(); return p.accept },

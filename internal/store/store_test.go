@@ -16,16 +16,16 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	storetest.Run(t, func(*testing.T) storetest.Place {
+	storetest.Run(t, func(*testing.T) storetest.Backend {
 		var m store.Memory
-		return storetest.Place{Open: func(*testing.T) rotation.Store { return &m }}
+		return storetest.Backend{Open: func(*testing.T) rotation.Store { return &m }}
 	})
 }
 
 func TestFile(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Place {
+	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		dir := filepath.Join(t.TempDir(), "keys")
-		return storetest.Place{Open: func(*testing.T) rotation.Store { return store.NewFile(dir) }}
+		return storetest.Backend{Open: func(*testing.T) rotation.Store { return store.NewFile(dir) }}
 	})
 }
 

@@ -61,9 +61,9 @@ func wantConflict(t *testing.T, s *secret.Store, old rotation.Version) {
 }
 
 func TestConformance(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Place {
+	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		a := newAPIServer(t)
-		return storetest.Place{
+		return storetest.Backend{
 			Open:        func(t *testing.T) rotation.Store { return a.store(t) },
 			MaxDocument: corev1.MaxSecretSize,
 		}

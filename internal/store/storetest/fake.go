@@ -13,42 +13,40 @@ import (
 	"oidc-provider/rotation"
 )
 
-// A Kind is a kind of store, as far as those who use it can notice.
+// A Kind is a kind of store, as its callers see it.
 type Kind int
 
 const (
-	KindFile   Kind = iota // a version is a hash: the same document has the same one again; no watch
+	KindFile   Kind = iota // a version is a hash: equal documents have equal versions; no Watch
 	KindMemory             // a version is a counter
-	KindEtcd               // a version is a revision of everything in the store, and leaps
+	KindEtcd               // a version is a revision of all keys, and skips numbers
 	KindSecret             // a version may change without the document
 )
 
-// Kinds is all of them.
+// Kinds lists all kinds.
 var Kinds = []Kind{KindFile, KindMemory, KindEtcd, KindSecret}
 
 func (k Kind) String() string { return [...]string{"file", "memory", "etcd", "secret"}[k] }
 
-// remote says that there is a network between the store and its users.
+// remote reports whether a network is between the store and its callers.
 func (k Kind) remote() bool { return k == KindEtcd || k == KindSecret }
 
-// A Fault is what may happen to one Swap.
+// A Fault is a failure of one Swap.
 type Fault int
 
 const (
 	NoFault    Fault = iota
-	FailBefore       // nothing is written, and an error returned
-	FailAfter        // it is written, and an error returned
-	LoseRace         // ErrConflict, though the version is the right one
-	Late             // an error is returned, and [Fake.Land] writes; FailBefore for a file and memory
+	FailBefore       // Swap returns an error and writes nothing
+	FailAfter        // Swap writes and returns an error
+	LoseRace         // Swap returns ErrConflict, although the version is right
+	Late             // Swap returns an error, and [Fake.Land] writes; like FailBefore for file and memory
 )
 
-// A Fake is a store in memory that behaves like one kind and fails when it is
-// told to. It has no goroutine and no clock. Its methods may be called by many
-// goroutines.
+// A Fake is the backend of one kind of store, in memory. It fails on request. It has
+// no goroutine and no clock. Many goroutines may call its methods.
 type Fake struct {
-	// OnWrite, unless it is nil, is called whenever Swap or Land makes data
-	// the document, one call at a time and before anybody can read it. It
-	// must not use the Fake.
+	// OnWrite, if not nil, is called for each write by Swap or Land, one call at
+	// a time and before a Load returns data. It must not use the Fake.
 	OnWrite func(data []byte)
 
 	kind Kind
@@ -63,7 +61,7 @@ type Fake struct {
 	loadErr error // of the next Load
 	counts  Counts
 
-	changed chan struct{} // closed when there is something to tell watchers
+	changed chan struct{} // closed by the next change
 }
 
 type lateWrite struct {
@@ -71,55 +69,55 @@ type lateWrite struct {
 	old  rotation.Version
 }
 
-// Counts is what a [Fake] has lived through.
+// Counts has the numbers of writes to a [Fake] and of faults.
 type Counts struct{ Writes, Faults int }
 
-// NewFake is an empty store of a kind.
+// NewFake returns an empty store of a kind.
 func NewFake(kind Kind) *Fake {
 	return &Fake{kind: kind, changed: make(chan struct{})}
 }
 
-// Kind is what it behaves like.
+// Kind returns the kind of store that f imitates.
 func (f *Fake) Kind() Kind { return f.kind }
 
-// Data is the true document. Nil means that there is none.
+// Data returns the document, nil if there is none.
 func (f *Fake) Data() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.data)
 }
 
-// Counts is how many times the document was written, and faults happened.
+// Counts returns how many writes and faults have happened.
 func (f *Fake) Counts() Counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.counts
 }
 
-// FailSwap makes fault happen to the next Swap that gets here.
+// FailSwap makes fault happen to the next Swap that reaches f.
 func (f *Fake) FailSwap(fault Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = fault
 }
 
-// FailLoad makes the next Load that gets here fail.
+// FailLoad makes the next Load that reaches f fail.
 func (f *Fake) FailLoad() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.loadErr = f.hostile("reading")
 }
 
-// Put replaces the document without asking for a version, as an operator with
-// other tools might. Nil removes it. OnWrite is not called.
+// Put replaces the document and ignores its version, as an operator with other tools
+// might. Nil removes it. OnWrite is not called.
 func (f *Fake) Put(data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.set(data)
 }
 
-// Touch is what happens in the neighbourhood: other keys are written in etcd,
-// and a Secret gets a label, which changes its version.
+// Touch changes something else in the store: another key of etcd, or a label of a
+// Secret, which changes the version of the Secret.
 func (f *Fake) Touch() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -129,9 +127,8 @@ func (f *Fake) Touch() {
 	}
 }
 
-// Land makes the late writes arrive, in their order. Each is the document then
-// if the version is the one that it was meant to replace. Land says whether
-// any was.
+// Land executes the late writes, in their order. Each one succeeds if the version is
+// still the one that it replaces. Land reports whether any succeeded.
 func (f *Fake) Land() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -184,7 +181,7 @@ func (f *Fake) swap(data []byte, old rotation.Version) error {
 
 func (f *Fake) write(data []byte) {
 	f.counts.Writes++
-	f.set(append([]byte{}, data...)) // an empty document is one
+	f.set(append([]byte{}, data...)) // not nil: an empty document is a document
 	if f.OnWrite != nil {
 		f.OnWrite(slices.Clone(data))
 	}
@@ -205,7 +202,8 @@ func (f *Fake) set(data []byte) {
 	f.changed = make(chan struct{})
 }
 
-// leap is larger where others write to the same server.
+// leap returns the difference between two revisions. It varies if other clients write
+// to the same server.
 func (f *Fake) leap() uint64 {
 	if f.kind.remote() {
 		return 1 + f.revision*7%5
@@ -215,28 +213,28 @@ func (f *Fake) leap() uint64 {
 
 func (f *Fake) hostile(doing string) error {
 	if f.kind.remote() {
-		return fmt.Errorf("the hostile store says no to %s: %w", doing, rotation.ErrUnavailable)
+		return fmt.Errorf("the hostile store fails when %s: %w", doing, rotation.ErrUnavailable)
 	}
-	return errors.New("the hostile store says no to " + doing)
+	return errors.New("the hostile store fails when " + doing)
 }
 
-// Handle returns a new way to the store, which is open.
+// Handle returns a new handle, connected to f.
 func (f *Fake) Handle() *Handle {
 	return &Handle{fake: f, toggled: make(chan struct{})}
 }
 
-// A Handle is one process's way to a [Fake], and a [rotation.Store]. It is no
-// [rotation.Watcher]: see [Handle.Store].
+// A Handle is the store of one process, with a [Fake] as its backend. It implements
+// [rotation.Store], but not [rotation.Watcher]: see [Handle.Store].
 type Handle struct {
 	fake *Fake
 
 	mu        sync.Mutex
 	cut, deaf bool
-	toggled   chan struct{} // closed when one of them changes
+	toggled   chan struct{} // closed when cut or deaf changes
 }
 
-// Store is the handle as a process would have it: a [rotation.Watcher] if the
-// kind is one.
+// Store returns the handle as a process would use it: a [rotation.Watcher] if stores
+// of its kind are.
 func (h *Handle) Store() rotation.Store {
 	if h.fake.kind == KindFile {
 		return h
@@ -246,17 +244,17 @@ func (h *Handle) Store() rotation.Store {
 
 type watching struct{ *Handle }
 
-// SetCut cuts the handle off from the store, or restores it.
+// SetCut disconnects the handle from the backend, or connects it again.
 func (h *Handle) SetCut(cut bool) { h.toggle(&h.cut, cut) }
 
-// Cut says whether it is cut off.
+// Cut reports whether the handle is disconnected.
 func (h *Handle) Cut() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.cut
 }
 
-// SetDeaf keeps the changes from those who watch through the handle.
+// SetDeaf stops Watch from reporting changes, or starts it again.
 func (h *Handle) SetDeaf(deaf bool) { h.toggle(&h.deaf, deaf) }
 
 func (h *Handle) toggle(which *bool, to bool) {
@@ -290,7 +288,7 @@ func (h *Handle) pass(ctx context.Context) error {
 		return err
 	}
 	if h.Cut() {
-		return h.fake.hostile("passing the cut")
+		return h.fake.hostile("disconnected")
 	}
 	return nil
 }
@@ -298,20 +296,21 @@ func (h *Handle) pass(ctx context.Context) error {
 // Watch implements [rotation.Watcher].
 func (w watching) Watch(ctx context.Context, changed func()) {
 	for ctx.Err() == nil {
-		hears, toggled, told := w.state()
-		if hears {
+		connected, toggled, written := w.state()
+		if connected {
 			changed()
 		}
 		select {
 		case <-ctx.Done():
 		case <-toggled:
-		case <-told:
+		case <-written:
 		}
 	}
 }
 
-// state is whether changes get through, and what ends that or is one.
-func (h *Handle) state() (hears bool, toggled, told <-chan struct{}) {
+// state reports whether Watch reports changes. One channel is closed when that
+// changes, the other by the next change of the document.
+func (h *Handle) state() (connected bool, toggled, written <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fake.mu.Lock()

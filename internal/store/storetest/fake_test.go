@@ -13,32 +13,32 @@ import (
 func TestFakes(t *testing.T) {
 	for _, kind := range storetest.Kinds {
 		t.Run(kind.String(), func(t *testing.T) {
-			storetest.Run(t, func(t *testing.T) storetest.Place { return place(storetest.NewFake(kind)) })
+			storetest.Run(t, func(t *testing.T) storetest.Backend { return backend(storetest.NewFake(kind)) })
 		})
 	}
 }
 
-func place(f *storetest.Fake) storetest.Place {
-	return storetest.Place{
+func backend(f *storetest.Fake) storetest.Backend {
+	return storetest.Backend{
 		Open: func(*testing.T) rotation.Store { return f.Handle().Store() },
-		Line: func(*testing.T) storetest.Line {
+		Link: func(*testing.T) storetest.Link {
 			h := f.Handle()
-			line := storetest.Line{
+			link := storetest.Link{
 				Open:       func(*testing.T) rotation.Store { return h.Store() },
 				LoseAnswer: func() { f.FailSwap(storetest.FailAfter) },
 			}
 			if f.Kind() == storetest.KindEtcd || f.Kind() == storetest.KindSecret {
-				line.Cuts = map[string]func() func(){"Cut": func() func() {
+				link.Cuts = map[string]func() func(){"Cut": func() func() {
 					h.SetCut(true)
 					return func() { h.SetCut(false) }
 				}}
 			}
-			return line
+			return link
 		},
 	}
 }
 
-// Each fault of a Swap, and what is in the store afterwards.
+// TestFaults checks each fault of a Swap, and the document after it.
 func TestFaults(t *testing.T) {
 	for _, kind := range storetest.Kinds {
 		for _, tt := range []struct {
@@ -63,14 +63,14 @@ func TestFaults(t *testing.T) {
 			other.SetCut(true)
 			f.FailSwap(tt.fault)
 			if err := other.Swap(ctx, []byte("never"), v); err == nil || !other.Cut() {
-				t.Errorf("%v: Swap through a handle that is cut off succeeded", kind)
+				t.Errorf("%v: Swap through a disconnected handle succeeded", kind)
 			}
 			err := s.Swap(ctx, []byte("two"), v)
 			if err == nil || errors.Is(err, rotation.ErrConflict) != tt.conflict {
 				t.Errorf("%v, fault %d: Swap returned %v", kind, tt.fault, err)
 			}
 			if got := string(f.Data()); got != tt.want || got != written[len(written)-1] {
-				t.Errorf("%v, fault %d: the document is %q, want %q; written were %q", kind, tt.fault, got, tt.want, written)
+				t.Errorf("%v, fault %d: the document is %q, want %q; writes: %q", kind, tt.fault, got, tt.want, written)
 			}
 			if got, want := f.Counts(), (storetest.Counts{Writes: len(written), Faults: 1}); got != want {
 				t.Errorf("%v, fault %d: counts %+v, want %+v", kind, tt.fault, got, want)
@@ -83,7 +83,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A late write lands once, and only over what it was meant to replace.
+// A late write happens once, and only if the document has not changed.
 func TestLate(t *testing.T) {
 	for _, kind := range storetest.Kinds {
 		remote := kind == storetest.KindEtcd || kind == storetest.KindSecret
@@ -98,26 +98,26 @@ func TestLate(t *testing.T) {
 			return v
 		}
 		if v := late("one"); f.Data() != nil {
-			t.Errorf("%v: it was not late, at version %q", kind, v)
+			t.Errorf("%v: the write over version %q was not late", kind, v)
 		}
 		if landed := f.Land(); landed != remote || landed != (string(f.Data()) == "one") {
-			t.Errorf("%v: landed %v, the document is %q", kind, landed, f.Data())
+			t.Errorf("%v: Land returned %v, the document is %q", kind, landed, f.Data())
 		}
 		if f.Put(nil); f.Land() {
-			t.Errorf("%v: it landed twice", kind)
+			t.Errorf("%v: the late write happened twice", kind)
 		}
 		if v := late("two"); s.Swap(ctx, []byte("between"), v) != nil || f.Land() || string(f.Data()) != "between" {
-			t.Errorf("%v: after another write the late one made it %q", kind, f.Data())
+			t.Errorf("%v: the late write replaced another one: the document is %q", kind, f.Data())
 		}
 		late("three")
 		late("four")
 		if f.Land(); remote && string(f.Data()) != "three" {
-			t.Errorf("%v: of two late writes the document is %q, want the first", kind, f.Data())
+			t.Errorf("%v: after two late writes the document is %q, want the first", kind, f.Data())
 		}
 	}
 }
 
-// What the versions of each kind tell, and what they hide.
+// TestVersions checks which changes the versions of each kind show.
 func TestVersions(t *testing.T) {
 	for _, kind := range storetest.Kinds {
 		f, ctx := storetest.NewFake(kind), t.Context()
@@ -147,14 +147,13 @@ func TestVersions(t *testing.T) {
 		}
 		f.FailLoad()
 		if _, _, err := s.Load(ctx); err == nil {
-			t.Errorf("%v: Load was to fail", kind)
+			t.Errorf("%v: Load did not fail", kind)
 		}
-		version() // and does so once
+		version() // Load fails only once
 	}
 }
 
-// A deaf watch misses changes, and tells of them when it hears again; so does
-// one that was cut off.
+// A deaf watch misses changes, and reports them later. So does a disconnected one.
 func TestDeaf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, ctx := storetest.NewFake(storetest.KindEtcd), t.Context()
@@ -191,6 +190,6 @@ func TestDeaf(t *testing.T) {
 		want(4, "ended")
 	})
 	if _, watches := storetest.NewFake(storetest.KindFile).Handle().Store().(rotation.Watcher); watches {
-		t.Error("a file does not tell of changes")
+		t.Error("a file is a Watcher")
 	}
 }

@@ -1,5 +1,5 @@
-// Package storetest holds what every store must pass, and fakes that behave as
-// badly as stores may. [Run] is the first, [NewFake] makes the second.
+// Package storetest has the conformance tests of stores, [Run], and hostile fakes of
+// stores, [NewFake].
 package storetest
 
 import (
@@ -16,55 +16,57 @@ import (
 	"oidc-provider/rotation"
 )
 
-// A Place is where one document is, or could be.
-type Place struct {
-	// Open returns a new handle on the place, as another process would have
-	// one. What the handle holds is given back when t ends.
+// A Backend keeps one document, or none. Several stores can share it.
+type Backend struct {
+	// Open returns a new store for the backend, as another process would open
+	// it. It is closed when t ends.
 	Open func(t *testing.T) rotation.Store
 
-	// Line makes a way to the place that can be disturbed. Nil if nothing
-	// lies between a store and its document.
-	Line func(t *testing.T) Line
+	// Link returns a connection to the backend that tests can disturb. Nil if
+	// there is no network between a store and its backend.
+	Link func(t *testing.T) Link
 
-	// MaxDocument is the size in bytes above which documents are refused,
-	// 0 if none is worth a test.
+	// MaxDocument is the size in bytes above which documents are refused; 0 means
+	// that the limit is not tested.
 	MaxDocument int
 }
 
-// A Line is one process's way to a place. All others stay as they are.
-type Line struct {
-	// Open returns a new handle that uses the line.
+// A Link is the connection of one process to a backend. Disturbing it leaves all
+// other connections intact.
+type Link struct {
+	// Open returns a new store that uses the link.
 	Open func(t *testing.T) rotation.Store
 
-	// Cuts are the ways in which the place can become unreachable, by name.
+	// Cuts are the ways in which the backend can become unreachable, by name.
 	// Each lasts until restore is called.
 	Cuts map[string]func() (restore func())
 
-	// LoseAnswer lets the next write land and its answer vanish. Nil if that
-	// cannot be arranged.
+	// LoseAnswer makes the next write succeed and its answer disappear. Nil if
+	// the link cannot do this.
 	LoseAnswer func()
 }
 
 const (
-	// patience is how long one call may take before the test gives up. It is
+	// patience is how long one call may take before the test fails. It equals
 	// the default of [rotation.Config.Timeout].
 	patience = 30 * time.Second
 
-	// giveUp is how long a store may take to notice that it has no
-	// connection. A longer one would hold up whoever waits for the answer.
+	// giveUp is how long a store may take to notice that it has no connection.
+	// Its callers wait that long.
 	giveUp = 10 * time.Second
 
-	// soon is how long a change may take to be told, and a store to work
-	// again once it can.
+	// soon is how long a store may take to report a change, and to work again
+	// after an outage.
 	soon = 2 * time.Second
 )
 
-// Run checks that a store keeps what [rotation.Store] and, if it is one,
-// [rotation.Watcher] promise. Each subtest calls fresh for an empty place.
-func Run(t *testing.T, fresh func(t *testing.T) Place) {
+// Run checks that a store obeys the contracts of [rotation.Store] and, if it
+// implements it, of [rotation.Watcher]. Each subtest calls fresh for an empty
+// backend.
+func Run(t *testing.T, fresh func(t *testing.T) Backend) {
 	for _, tt := range []struct {
 		name string
-		test func(*testing.T, Place)
+		test func(*testing.T, Backend)
 	}{
 		{"Empty", testEmpty},
 		{"FirstWrite", testFirstWrite},
@@ -75,7 +77,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Place) {
 		{"ConcurrentWriters", testConcurrentWriters},
 		{"CancelledContext", testCancelledContext},
 		{"Watch", testWatch},
-		{"WatchAnEmptyPlace", testWatchAnEmptyPlace},
+		{"WatchEmpty", testWatchEmpty},
 		{"LostAnswer", testLostAnswer},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, fresh(t)) })
@@ -100,7 +102,7 @@ func swap(t *testing.T, s rotation.Store, data string, old rotation.Version) err
 	return s.Swap(ctx, []byte(data), old)
 }
 
-// mustSwap returns the version of what it has written.
+// mustSwap writes data and returns its version.
 func mustSwap(t *testing.T, s rotation.Store, data string, old rotation.Version) rotation.Version {
 	t.Helper()
 	if err := swap(t, s, data, old); err != nil {
@@ -108,7 +110,8 @@ func mustSwap(t *testing.T, s rotation.Store, data string, old rotation.Version)
 	}
 	got, v := load(t, s)
 	if got != data || v == "" || v == old {
-		t.Fatalf("after Swap of version %q, Load returns %s with version %q, want %s with another one", old, brief(got), v, brief(data))
+		t.Fatalf("after Swap of version %q, Load returns %s with version %q, want %s with another one",
+			old, brief(got), v, brief(data))
 	}
 	return v
 }
@@ -123,7 +126,7 @@ func mustConflict(t *testing.T, s rotation.Store, what string, old rotation.Vers
 func mustHold(t *testing.T, s rotation.Store, want string, version rotation.Version) {
 	t.Helper()
 	if data, v := load(t, s); data != want || v != version {
-		t.Errorf("the place holds %s, version %q, want %s, version %q", brief(data), v, brief(want), version)
+		t.Errorf("Load returns %s, version %q, want %s, version %q", brief(data), v, brief(want), version)
 	}
 }
 
@@ -134,35 +137,37 @@ func brief(data string) string {
 	return fmt.Sprintf("%q", data)
 }
 
-// nonsense is versions that no store has given out.
-var nonsense = []rotation.Version{"no such version", "0", "-1", "1.5", "9223372036854775807", "99999999999999999999", " ", "\x00"}
+// nonsense are versions that no store returns.
+var nonsense = []rotation.Version{
+	"no such version", "0", "-1", "1.5", "9223372036854775807", "99999999999999999999", " ", "\x00",
+}
 
-func testEmpty(t *testing.T, p Place) {
-	s := p.Open(t)
+func testEmpty(t *testing.T, b Backend) {
+	s := b.Open(t)
 	ctx := t.Context()
 	for range 2 {
 		if data, v, err := s.Load(ctx); data != nil || v != "" || err != nil {
-			t.Fatalf("an empty place holds %q, version %q, %v", data, v, err)
+			t.Fatalf("an empty store holds %q, version %q, %v", data, v, err)
 		}
 		for _, v := range nonsense {
-			mustConflict(t, s, "the place is empty", v)
+			mustConflict(t, s, "the store is empty", v)
 		}
 	}
 }
 
-func testFirstWrite(t *testing.T, p Place) {
-	s, other := p.Open(t), p.Open(t)
-	load(t, other) // it knows the place as it was
+func testFirstWrite(t *testing.T, b Backend) {
+	s, other := b.Open(t), b.Open(t)
+	load(t, other) // it has seen the empty store
 	v := mustSwap(t, s, "one", "")
 	mustHold(t, other, "one", v)
-	mustHold(t, p.Open(t), "one", v)
+	mustHold(t, b.Open(t), "one", v)
 	mustConflict(t, s, "the second first write", "")
 	mustConflict(t, other, "the second first write", "")
 	mustHold(t, s, "one", v)
 }
 
-func testConflict(t *testing.T, p Place) {
-	s, other := p.Open(t), p.Open(t)
+func testConflict(t *testing.T, b Backend) {
+	s, other := b.Open(t), b.Open(t)
 	v1 := mustSwap(t, s, "one", "")
 	v2 := mustSwap(t, other, "two", v1)
 	mustConflict(t, s, "an old version", v1)
@@ -176,15 +181,16 @@ func testConflict(t *testing.T, p Place) {
 	mustHold(t, s, "three", v3)
 }
 
-// A document may be any bytes or none, and belongs to whoever has it.
-func testBytes(t *testing.T, p Place) {
-	s, ctx := p.Open(t), t.Context()
+// A document may be any bytes, or none. Callers may change the slices that they
+// pass or receive.
+func testBytes(t *testing.T, b Backend) {
+	s, ctx := b.Open(t), t.Context()
 	if err := s.Swap(ctx, nil, ""); err != nil {
 		t.Fatalf("Swap of nil: %v", err)
 	}
 	_, v := load(t, s)
-	mustConflict(t, s, "an empty document is not an empty place", "")
-	mustHold(t, p.Open(t), "", v)
+	mustConflict(t, s, "a store with an empty document is not empty", "")
+	mustHold(t, b.Open(t), "", v)
 	var all []byte
 	for b := range 256 {
 		all = append(all, byte(b))
@@ -203,43 +209,43 @@ func testBytes(t *testing.T, p Place) {
 	}
 	copy(data, "evil")
 	mustHold(t, s, "mine", v)
-	mustHold(t, p.Open(t), "mine", v)
+	mustHold(t, b.Open(t), "mine", v)
 	mustSwap(t, s, "", v)
-	mustConflict(t, s, "an emptied document is not an empty place", "")
+	mustConflict(t, s, "a store with an emptied document is not empty", "")
 }
 
-// A ring of 450 keys is about as large. A Secret takes 1 MiB.
-func testLargeDocument(t *testing.T, p Place) {
-	s := p.Open(t)
+// The document is about as large as a ring of 450 keys. A Secret holds 1 MiB.
+func testLargeDocument(t *testing.T, b Backend) {
+	s := b.Open(t)
 	large := string(bytes.Repeat([]byte("0123456789\x80\xff\x00\"\n"), 60_000))
 	v := mustSwap(t, s, large, "")
-	mustHold(t, p.Open(t), large, v)
+	mustHold(t, b.Open(t), large, v)
 	v = mustSwap(t, s, large[1:], v)
 	mustSwap(t, s, "small", v)
 }
 
-func testTooLarge(t *testing.T, p Place) {
-	if p.MaxDocument == 0 {
-		t.Skip("there is no limit to test")
+func testTooLarge(t *testing.T, b Backend) {
+	if b.MaxDocument == 0 {
+		t.Skip("it has no limit")
 	}
-	s := p.Open(t)
+	s := b.Open(t)
 	v := mustSwap(t, s, "one", "")
 	for _, old := range []rotation.Version{v, ""} {
-		err := swap(t, s, strings.Repeat("x", p.MaxDocument+1), old)
+		err := swap(t, s, strings.Repeat("x", b.MaxDocument+1), old)
 		if err == nil || old == v && errors.Is(err, rotation.ErrConflict) || errors.Is(err, rotation.ErrUnavailable) {
-			t.Errorf("Swap with more than %d bytes returned %v, want an error that says so", p.MaxDocument, err)
+			t.Errorf("Swap with more than %d bytes returned %v, want an error that says so", b.MaxDocument, err)
 		}
 	}
 	mustHold(t, s, "one", v)
 }
 
-// Each of many writers adds its lines, one at a time: none may get lost, and
-// only one makes the document.
-func testConcurrentWriters(t *testing.T, p Place) {
+// Each of many writers adds its lines, one at a time: no line may get lost, and only
+// one writer may create the document.
+func testConcurrentWriters(t *testing.T, b Backend) {
 	const handles, perHandle, lines = 4, 2, 10
 	var writers sync.WaitGroup
 	for h := range handles {
-		s := p.Open(t)
+		s := b.Open(t)
 		for w := range perHandle {
 			writers.Go(func() {
 				for n := range lines {
@@ -253,9 +259,9 @@ func testConcurrentWriters(t *testing.T, p Place) {
 	}
 	writers.Wait()
 
-	data, _ := load(t, p.Open(t))
+	data, _ := load(t, b.Open(t))
 	if got := strings.Count(data, "\n"); got != handles*perHandle*lines {
-		t.Errorf("there are %d lines, want %d", got, handles*perHandle*lines)
+		t.Errorf("the document has %d lines, want %d", got, handles*perHandle*lines)
 	}
 	for h := range handles {
 		for w := range perHandle {
@@ -264,7 +270,7 @@ func testConcurrentWriters(t *testing.T, p Place) {
 				line := fmt.Sprintf("\n%d.%d.%d\n", h, w, n)
 				at := strings.Index("\n"+data, line)
 				if at < after || strings.Count("\n"+data, line) != 1 {
-					t.Errorf("line %q stands %d times, or too early", line, strings.Count("\n"+data, line))
+					t.Errorf("line %q occurs %d times, or too early", line, strings.Count("\n"+data, line))
 				}
 				after = at
 			}
@@ -286,15 +292,15 @@ func addLine(t *testing.T, s rotation.Store, line string) error {
 	}
 }
 
-func testCancelledContext(t *testing.T, p Place) {
-	s := p.Open(t)
+func testCancelledContext(t *testing.T, b Backend) {
+	s := b.Open(t)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	for _, ctx := range []context.Context{cancelled, expired} {
 		if err := s.Swap(ctx, []byte("never"), ""); err == nil || errors.Is(err, rotation.ErrConflict) {
-			t.Errorf("Swap into an empty place, %v: got %v", ctx.Err(), err)
+			t.Errorf("Swap into an empty store, %v: got %v", ctx.Err(), err)
 		}
 	}
 	if data, v := load(t, s); data != "" || v != "" {

@@ -9,10 +9,10 @@ import (
 	"oidc-provider/rotation"
 )
 
-func testWatch(t *testing.T, p Place) {
-	s, other := p.Open(t), p.Open(t)
+func testWatch(t *testing.T, b Backend) {
+	s, other := b.Open(t), b.Open(t)
 	if _, watches := s.(rotation.Watcher); !watches {
-		t.Skip("it does not watch")
+		t.Skip("it has no Watch")
 	}
 	v := mustSwap(t, s, "one", "")
 	first, second := startWatch(t, s), startWatch(t, other)
@@ -26,7 +26,7 @@ func testWatch(t *testing.T, p Place) {
 	both("two")
 	v = mustSwap(t, s, "three", v)
 	both("three")
-	mustSwap(t, p.Open(t), "", v)
+	mustSwap(t, b.Open(t), "", v)
 	both("")
 	for _, data := range []string{"a", "b", "c", "d"} {
 		write(t, other, data)
@@ -39,10 +39,10 @@ func testWatch(t *testing.T, p Place) {
 	before := first.called.Load()
 	second.end()
 	if first.called.Load() != before {
-		t.Error("Watch called after it had returned")
+		t.Error("Watch calls after it has returned")
 	}
 	if n := second.called.Load(); n > 100 {
-		t.Errorf("Watch has called %d times for nine changes", n)
+		t.Errorf("Watch called %d times for nine changes", n)
 	}
 	startWatch(t, s).sees("e")
 
@@ -56,22 +56,22 @@ func testWatch(t *testing.T, p Place) {
 	select {
 	case <-returned:
 	case <-time.After(soon):
-		t.Errorf("Watch does not return within %v though its context has ended", soon)
+		t.Errorf("Watch does not return within %v, although its context has ended", soon)
 	}
 }
 
-func testWatchAnEmptyPlace(t *testing.T, p Place) {
-	s := p.Open(t)
+func testWatchEmpty(t *testing.T, b Backend) {
+	s := b.Open(t)
 	if _, watches := s.(rotation.Watcher); !watches {
-		t.Skip("it does not watch")
+		t.Skip("it has no Watch")
 	}
 	watch := startWatch(t, s)
 	watch.seesNothing()
-	write(t, p.Open(t), "one")
+	write(t, b.Open(t), "one")
 	watch.sees("one")
 }
 
-// A watch reads the document when it is called, and at no other time.
+// A watch reads the document only when Watch calls.
 type watch struct {
 	t      *testing.T
 	s      rotation.Store
@@ -81,7 +81,7 @@ type watch struct {
 	done   chan struct{}
 }
 
-// startWatch returns a watch that sees everything at once if s is none.
+// startWatch starts to watch s. If s has no Watch, the watch reads without waiting.
 func startWatch(t *testing.T, s rotation.Store) *watch {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &watch{t: t, s: s, calls: make(chan struct{}, 1), stop: cancel, done: make(chan struct{})}
@@ -101,14 +101,14 @@ func startWatch(t *testing.T, s rotation.Store) *watch {
 			}
 		})
 		if ctx.Err() == nil {
-			t.Error("Watch returned though its context has not ended")
+			t.Error("Watch returned before its context ended")
 		}
 	}()
 	t.Cleanup(w.end)
 	return w
 }
 
-// end ends the watch, and the test if that does not happen.
+// end ends the watch, and fails the test if Watch does not return.
 func (w *watch) end() {
 	w.t.Helper()
 	w.stop()
@@ -126,20 +126,20 @@ func (w *watch) sees(want string) {
 
 func (w *watch) seesNothing() {
 	w.t.Helper()
-	w.waitFor("an empty place", func(_ string, v rotation.Version) bool { return v == "" })
+	w.waitFor("an empty store", func(_ string, v rotation.Version) bool { return v == "" })
 }
 
-// waitFor reads whenever the watch calls, until it finds what it should.
+// waitFor reads after each call of the watch, until found reports true.
 func (w *watch) waitFor(what string, found func(string, rotation.Version) bool) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), soon)
 	defer cancel()
-	last := "the watch has not called"
+	last := "Watch has not called"
 	for {
 		select {
 		case <-w.calls:
 		case <-ctx.Done():
-			w.t.Fatalf("the watch does not tell of %s within %v: %s", what, soon, last)
+			w.t.Fatalf("Watch does not report %s within %v: %s", what, soon, last)
 		}
 		data, v, err := w.s.Load(ctx)
 		for err != nil && ctx.Err() == nil {
@@ -149,7 +149,7 @@ func (w *watch) waitFor(what string, found func(string, rotation.Version) bool) 
 		if err == nil && found(string(data), v) {
 			return
 		}
-		last = "it has called, and then there was " + brief(string(data))
+		last = "after a call, Load returns " + brief(string(data))
 		if err != nil {
 			last = err.Error()
 		}

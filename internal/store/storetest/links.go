@@ -11,21 +11,21 @@ import (
 	"oidc-provider/rotation"
 )
 
-// A write whose answer is lost has landed. A store that tries it again by
-// itself would meet its own write and call it somebody else's.
-func testLostAnswer(t *testing.T, p Place) {
-	var line Line
-	if p.Line != nil {
-		line = p.Line(t)
+// A write whose answer is lost has succeeded. A store that repeats it would conflict
+// with its own write.
+func testLostAnswer(t *testing.T, b Backend) {
+	var link Link
+	if b.Link != nil {
+		link = b.Link(t)
 	}
-	if line.LoseAnswer == nil {
-		t.Skip("no answer can get lost")
+	if link.LoseAnswer == nil {
+		t.Skip("its answers cannot get lost")
 	}
-	s := line.Open(t)
+	s := link.Open(t)
 	old := rotation.Version("")
 	for _, data := range []string{"one", "two", "three"} {
-		load(t, s) // a connection is there
-		line.LoseAnswer()
+		load(t, s) // opens a connection
+		link.LoseAnswer()
 		if err := swap(t, s, data, old); err == nil || errors.Is(err, rotation.ErrConflict) {
 			t.Fatalf("Swap whose answer was lost returned %v, want an error that is not ErrConflict", err)
 		}
@@ -33,15 +33,15 @@ func testLostAnswer(t *testing.T, p Place) {
 		if v == old {
 			t.Errorf("the version is still %q", v)
 		}
-		mustConflict(t, s, "trying the write again", old)
+		mustConflict(t, s, "repeating the write", old)
 		mustHold(t, s, data, v)
 		old = v
 	}
 	mustSwap(t, s, "four", old)
 }
 
-// loadSoon waits for a store that has just lost its connection, and fails the
-// test if it then holds anything else.
+// loadSoon waits for a store that has just lost its connection, and fails the test
+// unless it then holds want.
 func loadSoon(t *testing.T, s rotation.Store, want string) rotation.Version {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
@@ -52,7 +52,7 @@ func loadSoon(t *testing.T, s rotation.Store, want string) rotation.Version {
 		case err == nil && string(data) == want && v != "":
 			return v
 		case err == nil:
-			t.Fatalf("the place holds %s, version %q, want %s", brief(string(data)), v, brief(want))
+			t.Fatalf("Load returns %s, version %q, want %s", brief(string(data)), v, brief(want))
 		case ctx.Err() != nil:
 			t.Fatalf("no answer within %v: %v", soon, err)
 		}
@@ -67,47 +67,47 @@ func pause(ctx context.Context) {
 	}
 }
 
-// testReconnect runs all cuts at once: they are a matter of waiting.
-func testReconnect(t *testing.T, fresh func(t *testing.T) Place) {
+// testReconnect runs all cuts at once: most of their time is waiting.
+func testReconnect(t *testing.T, fresh func(t *testing.T) Backend) {
 	var names []string
-	if p := fresh(t); p.Line != nil {
-		names = slices.Sorted(maps.Keys(p.Line(t).Cuts))
+	if b := fresh(t); b.Link != nil {
+		names = slices.Sorted(maps.Keys(b.Link(t).Cuts))
 	}
 	if len(names) == 0 {
-		t.Skip("there is nothing to cut")
+		t.Skip("it has no connection to cut")
 	}
 	for _, name := range names {
 		for _, tt := range []struct {
 			when string
-			test func(t *testing.T, other rotation.Store, line Line, cut func() func())
+			test func(t *testing.T, other rotation.Store, link Link, cut func() func())
 		}{
 			{"Running", testCut},
 			{"FromTheBeginning", testCutFromTheBeginning},
 		} {
 			t.Run(name+tt.when, func(t *testing.T) {
-				p := fresh(t)
-				other, line := p.Open(t), p.Line(t)
+				b := fresh(t)
+				other, link := b.Open(t), b.Link(t)
 				t.Parallel()
-				tt.test(t, other, line, line.Cuts[name])
+				tt.test(t, other, link, link.Cuts[name])
 			})
 		}
 	}
 }
 
-// write puts data into the place whatever there is now.
+// write replaces the document, whichever it is, by data.
 func write(t *testing.T, s rotation.Store, data string) {
 	t.Helper()
 	_, v := load(t, s)
 	mustSwap(t, s, data, v)
 }
 
-// callsOnTheWay lets the reader begin with a call. A store may hold on to what
-// such a call waits for when the line is long restored.
-const callsOnTheWay = 100 * time.Millisecond
+// pendingCalls is time for the reader to start a call during the cut. A store may
+// still wait for the connection of such a call after the link is restored.
+const pendingCalls = 100 * time.Millisecond
 
-// testCut cuts off a handle that has worked, and with it its watch.
-func testCut(t *testing.T, other rotation.Store, line Line, cut func() func()) {
-	s := line.Open(t)
+// testCut cuts off a store that has worked, and its watches.
+func testCut(t *testing.T, other rotation.Store, link Link, cut func() func()) {
+	s := link.Open(t)
 	write(t, other, "before")
 	_, v := load(t, s)
 	watch := startWatch(t, s)
@@ -119,18 +119,20 @@ func testCut(t *testing.T, other rotation.Store, line Line, cut func() func()) {
 	reader := startReader(t, s)
 	reader.fails(1)
 	began := time.Now()
-	if err := swap(t, s, "never", v); !errors.Is(err, rotation.ErrUnavailable) || errors.Is(err, rotation.ErrConflict) || time.Since(began) > giveUp {
-		t.Errorf("Swap of a place that cannot be reached returned %v after %v, want ErrUnavailable", err, time.Since(began))
+	err := swap(t, s, "never", v)
+	took := time.Since(began)
+	if !errors.Is(err, rotation.ErrUnavailable) || errors.Is(err, rotation.ErrConflict) || took > giveUp {
+		t.Errorf("Swap on an unreachable backend returned %v after %v, want ErrUnavailable", err, took)
 	}
 	mustReturn(t, s)
 	leaving.end()
 	write(t, other, "meanwhile")
 	reader.fails(1)
 	if reader.works() {
-		t.Error("Load found a document in a place that cannot be reached")
+		t.Error("Load on an unreachable backend returned a document")
 	}
 
-	time.Sleep(callsOnTheWay)
+	time.Sleep(pendingCalls)
 	restore()
 	reader.finds("meanwhile")
 	watch.sees("meanwhile")
@@ -141,20 +143,20 @@ func testCut(t *testing.T, other rotation.Store, line Line, cut func() func()) {
 	watch.sees("its own")
 	watch.end()
 	if n := watch.called.Load(); n > 100 {
-		t.Errorf("Watch has called %d times, for five changes and an outage", n)
+		t.Errorf("Watch called %d times for five changes and an outage", n)
 	}
 }
 
-// testCutFromTheBeginning opens the handle when there is nothing at its end.
-func testCutFromTheBeginning(t *testing.T, other rotation.Store, line Line, cut func() func()) {
+// testCutFromTheBeginning opens a store while its backend is unreachable.
+func testCutFromTheBeginning(t *testing.T, other rotation.Store, link Link, cut func() func()) {
 	write(t, other, "before")
 	restore := cut()
 	defer restore()
-	s := line.Open(t)
+	s := link.Open(t)
 	reader, watch := startReader(t, s), startWatch(t, s)
 	reader.fails(1)
 	mustReturn(t, s)
-	time.Sleep(callsOnTheWay)
+	time.Sleep(pendingCalls)
 	restore()
 	reader.finds("before")
 	watch.sees("before")
@@ -162,8 +164,8 @@ func testCutFromTheBeginning(t *testing.T, other rotation.Store, line Line, cut 
 	watch.sees("afterwards")
 }
 
-// mustReturn calls s, which cannot be reached, for less time than it would
-// take of its own accord.
+// mustReturn checks that calls of s, whose backend is unreachable, return when their
+// context ends, which is earlier than the timeouts of s.
 func mustReturn(t *testing.T, s rotation.Store) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -178,15 +180,15 @@ func mustReturn(t *testing.T, s rotation.Store) {
 		select {
 		case err := <-returned:
 			if err == nil || errors.Is(err, rotation.ErrConflict) {
-				t.Errorf("a place that cannot be reached answers with %v", err)
+				t.Errorf("an unreachable backend answers with %v", err)
 			}
 		case <-time.After(soon):
-			t.Fatalf("no return within %v of the context's end", soon)
+			t.Fatalf("the calls do not return within %v of the end of their context", soon)
 		}
 	}
 }
 
-// A reader loads all the time, as a rotator does whose store fails.
+// A reader calls Load again and again, as a rotator does while its store fails.
 type reader struct {
 	t       *testing.T
 	results chan result
@@ -221,25 +223,25 @@ func startReader(t *testing.T, s rotation.Store) *reader {
 
 func (r *reader) end() { r.stop(); <-r.done }
 
-// fails waits for n failures, and wants no successes among them.
+// fails waits for n results, which must all be failures.
 func (r *reader) fails(n int) {
 	r.t.Helper()
 	for range n {
 		select {
 		case got := <-r.results:
 			if got.err == nil {
-				r.t.Fatalf("Load found %s in a place that cannot be reached", brief(got.data))
+				r.t.Fatalf("Load on an unreachable backend returned %s", brief(got.data))
 			}
 			if !errors.Is(got.err, rotation.ErrUnavailable) {
 				r.t.Errorf("Load failed with %v, want ErrUnavailable", got.err)
 			}
 		case <-time.After(giveUp):
-			r.t.Fatalf("Load does not give up within %v", giveUp)
+			r.t.Fatalf("Load does not fail within %v", giveUp)
 		}
 	}
 }
 
-// works reports whether any of the results that wait is not a failure.
+// works reports whether any result that has arrived is a success.
 func (r *reader) works() bool {
 	waiting := make([]result, len(r.results))
 	for i := range waiting {
@@ -248,7 +250,7 @@ func (r *reader) works() bool {
 	return slices.ContainsFunc(waiting, func(got result) bool { return got.err == nil })
 }
 
-// finds waits for a success, which must come soon and be the truth.
+// finds waits for a success, which must arrive soon and return want.
 func (r *reader) finds(want string) {
 	r.t.Helper()
 	began := time.Now()
@@ -262,7 +264,7 @@ func (r *reader) finds(want string) {
 			if got.data != want {
 				r.t.Fatalf("Load returns %s, want %s", brief(got.data), brief(want))
 			}
-			r.t.Logf("read %v after the line was restored", time.Since(began).Round(time.Millisecond))
+			r.t.Logf("read %v after the link was restored", time.Since(began).Round(time.Millisecond))
 			return
 		case <-within:
 			r.t.Fatalf("Load does not work again within %v", soon)
