@@ -14,8 +14,8 @@ import (
 	"oidc-provider/internal/kube"
 )
 
-// New is the store in the Secret name of namespace. Neither has to exist yet.
-// It sends no request.
+// New returns the store in the Secret name of namespace. Neither has to exist yet. New
+// sends no request.
 func New(cfg *rest.Config, namespace, name string) (*Store, error) {
 	if err := validate(namespace, name); err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func New(cfg *rest.Config, namespace, name string) (*Store, error) {
 }
 
 func restClient(cfg *rest.Config, server *kube.Server) (*rest.RESTClient, error) {
-	// The scheme has core/v1 alone: that of the typed clientset registers every
+	// The scheme contains only core/v1. The scheme of the typed clientset has every
 	// API group, and costs megabytes and milliseconds at each start.
 	scheme := runtime.NewScheme()
 	if err := corev1.AddToScheme(scheme); err != nil {
@@ -54,11 +54,11 @@ func restClient(cfg *rest.Config, server *kube.Server) (*rest.RESTClient, error)
 
 const hintSpec = "use secret:namespace/name"
 
-// Parse takes a spec of the form "secret:namespace/name" apart.
+// Parse parses secret:namespace/name.
 func Parse(spec string) (namespace, name string, err error) {
-	place, ok := strings.CutPrefix(spec, "secret:")
+	path, ok := strings.CutPrefix(spec, "secret:")
 	if ok {
-		namespace, name, ok = strings.Cut(place, "/")
+		namespace, name, ok = strings.Cut(path, "/")
 	}
 	if !ok {
 		return "", "", hint.Errorf(hintSpec, "store %q does not name a Secret", spec)
@@ -71,10 +71,10 @@ func Parse(spec string) (namespace, name string, err error) {
 
 func validate(namespace, name string) error {
 	if wrong := validation.IsDNS1123Label(namespace); wrong != nil {
-		return hint.Errorf(hintSpec, "%q is not a name of a namespace: %s", namespace, wrong[0])
+		return hint.Errorf(hintSpec, "%q is not a valid name of a namespace: %s", namespace, wrong[0])
 	}
 	if wrong := validation.IsDNS1123Subdomain(name); wrong != nil {
-		return hint.Errorf(hintSpec, "%q is not a name of a Secret: %s", name, wrong[0])
+		return hint.Errorf(hintSpec, "%q is not a valid name of a Secret: %s", name, wrong[0])
 	}
 	return nil
 }

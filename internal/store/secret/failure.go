@@ -30,9 +30,9 @@ func (e *malformedError) Hint() string  { return e.hint }
 // foreign returns the error of an answer that no API server gives.
 func foreign(what string) error { return &malformedError{what, kube.HintForeign} }
 
-// failure returns the error of a request that failed while doing something. It is
-// the one place that decides which failures are [rotation.ErrUnavailable], and
-// which continue until an operator changes something.
+// failure returns the error of a request that failed. It is the only place that
+// decides whether a failure is [rotation.ErrUnavailable] or stays until an operator
+// changes something.
 func (s *Store) failure(ctx context.Context, doing string, err error) error {
 	var malformed *malformedError
 	var status apierrors.APIStatus
@@ -58,7 +58,7 @@ func (s *Store) refusal(doing string, status metav1.Status, err error) error {
 		err = fmt.Errorf("%w: %w", rotation.ErrUnavailable, err)
 	case code == http.StatusUnauthorized:
 	case hasCause(status, corev1.NamespaceTerminatingCause, ""):
-		err = hint.Wrap(err, "the namespace is being deleted: choose another, or wait and create it again")
+		err = hint.Wrap(err, "the namespace is being deleted: use another, or wait and create it again")
 	case code == http.StatusForbidden:
 		err = hint.Wrap(err, fmt.Sprintf("`oidc-provider keys rbac --store secret:%s/%s "+
 			"--service-account NAMESPACE:NAME` prints the Role that is needed", s.namespace, s.name))
@@ -78,8 +78,8 @@ func networkFailure(doing string, err error) error {
 	return fmt.Errorf("%s: %w: %w", doing, rotation.ErrUnavailable, err)
 }
 
-// isMissing tells that the API server knows that an object of that resource
-// does not exist. A 404 of anybody else, like a proxy's, says nothing about it.
+// isMissing reports whether the API server answered that an object of that resource
+// does not exist. The 404 of something else, such as a proxy, does not mean that.
 func isMissing(err error, resource string) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || !apierrors.IsNotFound(err) || apierrors.IsUnexpectedServerError(err) {

@@ -25,8 +25,8 @@ import (
 	"oidc-provider/internal/store/secret"
 )
 
-// An apiServer is a kube-apiserver that has nothing but the Secrets of the
-// namespace "keys".
+// An apiServer is a kube-apiserver that serves only the Secrets of the namespace
+// "keys".
 type apiServer struct {
 	*httptest.Server
 	cfg *rest.Config
@@ -37,8 +37,8 @@ type apiServer struct {
 	events   []event
 	news     chan struct{} // closed with the next event
 	requests []*http.Request
-	// before and after see every request before and after it is carried out
-	// but not answered; they return true if they have dealt with it.
+	// before and after are called for every request, before and after it is
+	// executed and before it is answered. They return true if they answered it.
 	before, after func(w http.ResponseWriter, r *http.Request) bool
 }
 
@@ -47,8 +47,7 @@ type event struct {
 	Object *corev1.Secret `json:"object"`
 }
 
-// newAPIServer makes one that can be reached through memory alone, so that it
-// works inside of a synctest bubble.
+// newAPIServer returns a server with connections in memory, as a synctest bubble needs.
 func newAPIServer(t *testing.T) *apiServer {
 	l := &listener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	a := &apiServer{secrets: make(map[string]*corev1.Secret), news: make(chan struct{})}
@@ -259,7 +258,8 @@ func (a *apiServer) update(name string, s *corev1.Secret) (*corev1.Secret, *apie
 	case s.ResourceVersion != "" && s.ResourceVersion != old.ResourceVersion, s.UID != "" && s.UID != old.UID:
 		return nil, apierrors.NewConflict(secrets, name, fmt.Errorf("the object has been modified"))
 	case old.Immutable != nil && *old.Immutable:
-		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, name, field.ErrorList{field.Forbidden(field.NewPath("data"), "immutable")})
+		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, name,
+			field.ErrorList{field.Forbidden(field.NewPath("data"), "immutable")})
 	}
 	return a.accept(s)
 }
@@ -270,7 +270,8 @@ func (a *apiServer) accept(s *corev1.Secret) (*corev1.Secret, *apierrors.StatusE
 		size += len(value)
 	}
 	if size > corev1.MaxSecretSize {
-		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, s.Name, field.ErrorList{field.TooLong(field.NewPath("data"), "", corev1.MaxSecretSize)})
+		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, s.Name,
+			field.ErrorList{field.TooLong(field.NewPath("data"), "", corev1.MaxSecretSize)})
 	}
 	a.commit(s.Name, s)
 	return s.DeepCopy(), nil

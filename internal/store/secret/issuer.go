@@ -33,13 +33,13 @@ func (s *Store) Issuer(parent context.Context) (string, error) {
 	return "", fmt.Errorf("%s: %w", doing, err)
 }
 
-// TokenIssuer returns the issuer of the token that cfg authenticates with, or
-// "" if there is none or it is no JWT. In a Pod, that is the issuer of the
-// cluster. Nothing is verified.
+// TokenIssuer returns the issuer of the token that cfg authenticates with, or "" if
+// it has no token or not a JWT. In a Pod, that is the issuer of the cluster. The token
+// is not verified.
 func TokenIssuer(cfg *rest.Config) string {
 	token := cfg.BearerToken
 	if cfg.BearerTokenFile != "" {
-		// As in client-go, the file wins as long as it can be read.
+		// As in client-go, a readable file overrides the token.
 		if data, err := os.ReadFile(cfg.BearerTokenFile); err == nil {
 			token = string(data)
 		}

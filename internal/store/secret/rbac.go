@@ -9,7 +9,7 @@ import (
 	"oidc-provider/internal/hint"
 )
 
-// Every name is quoted: "1e3" and "null" are good ones.
+// Every name is quoted: "1e3" and "null" are valid names.
 const rbac = `apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
@@ -41,8 +41,9 @@ subjects:
   name: "%[4]s"
 `
 
-// RBAC returns, as YAML, a Role with the least that the store in the Secret
-// name of namespace needs, and its binding to serviceAccount ("namespace:name").
+// RBAC returns, as YAML, a Role with the fewest permissions that the store in the
+// Secret name of namespace needs, and a RoleBinding for serviceAccount
+// ("namespace:name").
 func RBAC(namespace, name, serviceAccount string) ([]byte, error) {
 	if err := validate(namespace, name); err != nil {
 		return nil, err

@@ -1,8 +1,8 @@
 // Package secret keeps a ring in one Kubernetes Secret.
 //
-// The ring of a cluster's own issuer does not belong into a Secret of that
-// same cluster: whoever reads it there can sign as anybody. [Store.Issuer] and
-// [TokenIssuer] tell which issuer the API server has.
+// The ring of a cluster's own issuer must not be kept in a Secret of that cluster:
+// anyone who can read the Secret can sign tokens for every user of it.
+// [Store.Issuer] and [TokenIssuer] return the issuer of the API server.
 package secret
 
 import (
@@ -22,25 +22,31 @@ import (
 	"oidc-provider/rotation"
 )
 
-// ringKey is the entry of the Secret's data that holds the ring.
+// ringKey is the data entry of the Secret with the ring.
 const ringKey = "ring.json"
 
-// Bounds of one request each; the caller's context may set tighter ones.
+// Limits for one request. The caller's context may set a shorter one.
 const (
 	readTimeout  = 3 * time.Second
 	writeTimeout = 5 * time.Second
 )
 
-// A Store is one Secret, of which it touches the data entry "ring.json" alone.
-// It implements [rotation.Watcher].
+// A Store is one Secret, of which it changes only the data entry "ring.json". It
+// implements [rotation.Watcher].
 type Store struct {
 	namespace, name string
 	server          *kube.Server
 	client          *rest.RESTClient
 }
 
-// Load implements [rotation.Store]. A Secret without the entry is an empty
-// store; one whose entry is empty is not.
+// Close closes the connections to the API server.
+func (s *Store) Close() error {
+	s.server.CloseConnections()
+	return nil
+}
+
+// Load implements [rotation.Store]. A Secret without the entry is an empty store;
+// a Secret with an empty entry is not.
 func (s *Store) Load(ctx context.Context) ([]byte, rotation.Version, error) {
 	secret, err := s.get(ctx)
 	if err != nil || version(secret) == "" {
@@ -49,9 +55,9 @@ func (s *Store) Load(ctx context.Context) ([]byte, rotation.Version, error) {
 	return secret.Data[ringKey], version(secret), nil
 }
 
-// Swap implements [rotation.Store]. It creates the Secret if need be, and
-// leaves everything of an existing one but the ring as it is. A change to
-// anything of the Secret is a conflict.
+// Swap implements [rotation.Store]. It creates the Secret if needed, and changes only
+// the ring of an existing one. Any change of the Secret since version old is a
+// conflict.
 func (s *Store) Swap(ctx context.Context, data []byte, old rotation.Version) error {
 	secret, err := s.get(ctx)
 	switch {
@@ -65,8 +71,8 @@ func (s *Store) Swap(ctx context.Context, data []byte, old rotation.Version) err
 	return s.update(ctx, secret, data)
 }
 
-// version is empty if there is no ring. The UID keeps a Secret that was
-// deleted and made again from ever looking like the one before.
+// version returns the version of the ring, "" without a ring. With the UID, a Secret
+// that was deleted and created again never has the version of the old one.
 func version(secret *corev1.Secret) rotation.Version {
 	if secret == nil {
 		return ""
@@ -77,9 +83,9 @@ func version(secret *corev1.Secret) rotation.Version {
 	return rotation.Version(string(secret.UID) + "/" + secret.ResourceVersion)
 }
 
-// get returns nil if the Secret does not exist. It asks for no resourceVersion:
-// only then does the API server answer from etcd's quorum and not from a cache,
-// and a replica may take what it reads for the present state.
+// get returns nil if the Secret does not exist. It sends no resourceVersion: only
+// then does the API server read from etcd's quorum instead of a cache, so that a
+// replica can rely on reading the current state.
 func (s *Store) get(parent context.Context) (*corev1.Secret, error) {
 	ctx, cancel := context.WithTimeout(parent, readTimeout)
 	defer cancel()
@@ -118,13 +124,13 @@ func (s *Store) create(ctx context.Context, data []byte) error {
 	return s.failure(ctx, s.doing("creating"), err)
 }
 
-// update relies on the resourceVersion and the UID in the object: with them the
-// API server refuses to replace anything else than what was read.
+// update relies on the resourceVersion and the UID in the object: with them, the API
+// server refuses to replace anything but the object that was read.
 func (s *Store) update(ctx context.Context, secret *corev1.Secret, data []byte) error {
 	if secret.Immutable != nil && *secret.Immutable {
 		return hint.Errorf("save the ring with `oidc-provider keys backup`, delete the Secret, "+
 			"and restore the ring with `oidc-provider keys restore`",
-			"%s: it is marked immutable, for good", s.doing("writing"))
+			"%s: it is marked immutable, which cannot be undone", s.doing("writing"))
 	}
 	err := s.write(ctx, s.client.Put().Name(s.name), secret, data)
 	switch {
@@ -152,14 +158,15 @@ func (s *Store) write(ctx context.Context, req *rest.Request, secret *corev1.Sec
 	defer cancel()
 	stored, err := s.send(ctx, req.Body(secret))
 	if err == nil && !bytes.Equal(stored.Data[ringKey], data) {
-		err = &malformedError{"what it stored is not what was sent", "does an admission webhook change Secrets?"}
+		err = &malformedError{"it stored something else than was sent",
+			"exclude this Secret from admission webhooks that change it"}
 	}
 	return err
 }
 
-// send sends req once. Left to itself, client-go repeats what a busy server
-// answers with Retry-After, also a write that may have been carried out: its
-// second answer would be a conflict with ourselves.
+// send sends req once. By default, client-go repeats a request that a busy server
+// answers with Retry-After, even a write that may have succeeded. The second attempt
+// would then conflict with the first.
 func (s *Store) send(ctx context.Context, req *rest.Request) (*corev1.Secret, error) {
 	ctx, done := s.track(ctx)
 	defer done()
@@ -167,7 +174,7 @@ func (s *Store) send(ctx context.Context, req *rest.Request) (*corev1.Secret, er
 	if err := result.Error(); err != nil {
 		return nil, err
 	}
-	// A body of "{}" decodes as well, and must not pass for an empty store.
+	// A body of "{}" also decodes, and must not pass for an empty store.
 	var secret corev1.Secret
 	if err := result.Into(&secret); err != nil {
 		return nil, foreign("its answer cannot be read: " + err.Error())
@@ -178,6 +185,7 @@ func (s *Store) send(ctx context.Context, req *rest.Request) (*corev1.Secret, er
 	return &secret, nil
 }
 
+// doing names the Secret and its API server for an error.
 func (s *Store) doing(verb string) string {
 	return fmt.Sprintf("%s Secret %s/%s at the API server %s", verb, s.namespace, s.name, s.server.Host())
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,8 +25,7 @@ import (
 
 var _ rotation.Watcher = (*secret.Store)(nil)
 
-// inBubble runs test with an API server in memory, where time passes only when
-// everybody waits for it.
+// inBubble runs test with an API server in memory, in a synctest bubble.
 func inBubble(t *testing.T, test func(t *testing.T, a *apiServer, s *secret.Store)) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPIServer(t)
@@ -83,10 +84,11 @@ func TestSwap(t *testing.T) {
 		if data, v := load(t, s); data != "two" || v != v2 {
 			t.Errorf("reads %q, version %q, want version %q", data, v, v2)
 		}
-		if got := a.get(); got.Type != corev1.SecretTypeOpaque || got.Labels["app.kubernetes.io/managed-by"] != "oidc-provider" {
+		got := a.get()
+		if got.Type != corev1.SecretTypeOpaque || got.Labels["app.kubernetes.io/managed-by"] != "oidc-provider" {
 			t.Errorf("created %v", got.ObjectMeta)
 		}
-		v3 := swap(t, s, "", v2) // empty is something else than not there
+		v3 := swap(t, s, "", v2) // an empty ring is a ring
 		wantConflict(t, s, "")
 		swap(t, s, strings.Repeat("x", corev1.MaxSecretSize), v3)
 	})
@@ -105,7 +107,7 @@ func TestLoadIsAQuorumRead(t *testing.T) {
 	})
 }
 
-// A Secret made again has a resourceVersion that may have been seen before.
+// A Secret that is created again may have the resourceVersion of the old one.
 func TestRecreatedSecretIsAnother(t *testing.T) {
 	inBubble(t, func(t *testing.T, a *apiServer, s *secret.Store) {
 		v1 := swap(t, s, "one", "")
@@ -142,7 +144,7 @@ func TestRestOfTheSecretStays(t *testing.T) {
 		if _, v := load(t, s); v != "" {
 			t.Errorf("a Secret without a ring has version %q", v)
 		}
-		wantConflict(t, s, "uid-1/1") // though just that is its UID and resourceVersion
+		wantConflict(t, s, "uid-1/1") // although this matches its UID and resourceVersion
 		swap(t, s, "two", swap(t, s, "one", ""))
 		got := a.get()
 		want.ResourceVersion = got.ResourceVersion
@@ -168,7 +170,7 @@ func TestChangeOfMetadataIsAConflict(t *testing.T) {
 	})
 }
 
-// Between its read and its write somebody else is faster.
+// Another writer writes between the read and the write of a Swap.
 func TestSwapLosesTheRace(t *testing.T) {
 	without := &corev1.Secret{Data: map[string][]byte{"other": nil}}
 	with := &corev1.Secret{Data: map[string][]byte{"ring.json": []byte("theirs")}}
@@ -214,8 +216,8 @@ func TestSwapLosesTheRace(t *testing.T) {
 	}
 }
 
-// An answer to a write that was carried out gets lost: that is an error, no
-// conflict, and nothing is sent again.
+// The answer to a write that succeeded gets lost: that is an error, not a conflict, and
+// the write is not sent again.
 func TestLostAnswer(t *testing.T) {
 	for name, lose := range map[string]func(http.ResponseWriter){
 		"closed":  func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
@@ -228,7 +230,7 @@ func TestLostAnswer(t *testing.T) {
 			conn, _, _ := w.(http.Hijacker).Hijack()
 			conn.Close()
 		},
-		"409": func(w http.ResponseWriter) { http.Error(w, "a page", http.StatusConflict) }, // not the API's own
+		"409": func(w http.ResponseWriter) { http.Error(w, "a page", http.StatusConflict) }, // not from the API server
 		"429": func(w http.ResponseWriter) { busy(w, 429) },
 		"500": func(w http.ResponseWriter) { busy(w, 500) },
 		"503": func(w http.ResponseWriter) { busy(w, 503) },
@@ -262,7 +264,7 @@ func TestLostAnswer(t *testing.T) {
 					}
 					network := !strings.HasPrefix(name, "30") && name != "409" && name != "garbage"
 					if errors.Is(err, rotation.ErrUnavailable) != network {
-						t.Errorf("ErrUnavailable is wanted: %v, got %v", network, err)
+						t.Errorf("want ErrUnavailable: %v, got %v", network, err)
 					}
 					if n := a.sent(method) - before; n != 1 {
 						t.Errorf("sent %d times", n)
@@ -279,6 +281,43 @@ func TestLostAnswer(t *testing.T) {
 func busy(w http.ResponseWriter, code int) {
 	w.Header().Set("Retry-After", "30")
 	w.WriteHeader(code)
+}
+
+// Close drops the connections, and can be called again.
+func TestClose(t *testing.T) {
+	inBubble(t, func(t *testing.T, a *apiServer, _ *secret.Store) {
+		dial, open := a.cfg.Dial, 0
+		a.cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			open++
+			return &countedConn{Conn: conn, open: &open}, err
+		}
+		s := a.store(t)
+		load(t, s)
+		if open != 1 {
+			t.Fatalf("%d connections are open after a read", open)
+		}
+		for range 2 {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		synctest.Wait()
+		if open != 0 {
+			t.Errorf("%d connections are open after Close", open)
+		}
+	})
+}
+
+type countedConn struct {
+	net.Conn
+	once sync.Once
+	open *int
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() { *c.open-- })
+	return c.Conn.Close()
 }
 
 func TestNoRateLimit(t *testing.T) {

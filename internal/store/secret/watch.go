@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// watchTime is how long the API server is asked to go on with one watch.
+	// watchTime is how long one watch lasts: the API server then ends it.
 	watchTime = 4 * time.Minute
-	// watchStart is how long it may take to begin.
+	// watchStart is how long the API server may take to start one.
 	watchStart = 10 * time.Second
 
 	minPause = 50 * time.Millisecond
@@ -37,16 +37,16 @@ func (s *Store) Watch(ctx context.Context, changed func()) {
 	}
 }
 
-// watch watches until something ends it. Why is of no interest: the caller
-// begins again, and whoever loads the ring meanwhile gets the reason.
+// watch watches until the watch ends or fails. The reason is not reported: the caller
+// tries again, and Load returns it.
 func (s *Store) watch(ctx context.Context, changed func()) {
 	ctx, cancel := context.WithTimeout(ctx, watchTime+watchStart)
 	defer cancel()
 	ctx, done := s.track(ctx)
 	defer done()
 	tooLate := time.AfterFunc(watchStart, cancel)
-	// Without a resourceVersion a watch begins with the present state, so that
-	// there is no gap between it and the one before.
+	// Without a resourceVersion, a watch starts with the current state, so that no
+	// change between two watches is missed.
 	body, err := s.client.Get().Namespace(s.namespace).Resource("secrets").
 		Param("watch", "true").
 		Param("fieldSelector", "metadata.name="+s.name).
@@ -60,7 +60,7 @@ func (s *Store) watch(ctx context.Context, changed func()) {
 	changed()
 	events := json.NewDecoder(body)
 	for {
-		var event struct { // its object, with the private keys, stays undecoded
+		var event struct { // the object, with the private keys, is not decoded
 			Type watch.EventType `json:"type"`
 		}
 		if err := events.Decode(&event); err != nil || event.Type == watch.Error || ctx.Err() != nil {

@@ -16,8 +16,8 @@ import (
 	"oidc-provider/internal/store/secret"
 )
 
-// watch begins to watch and returns a function that waits until all is quiet
-// and tells how often changed was called since the last time.
+// watch starts to watch s. It returns a function that waits until all goroutines are
+// blocked, and returns the number of calls of changed since its last call.
 func watch(t *testing.T, s *secret.Store) (calls func() int) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var count atomic.Int64
@@ -47,7 +47,8 @@ func TestWatch(t *testing.T) {
 			t.Errorf("%d calls at the start", n)
 		}
 		query := a.requests[0].URL.Query()
-		if query.Get("fieldSelector") != "metadata.name=ring" || query.Get("timeoutSeconds") != "240" || query.Get("resourceVersion") != "" {
+		if query.Get("fieldSelector") != "metadata.name=ring" || query.Get("timeoutSeconds") != "240" ||
+			query.Get("resourceVersion") != "" {
 			t.Errorf("asks for %v", query)
 		}
 		v := swap(t, s, "one", "")
@@ -69,19 +70,20 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// The API server ends each watch after a while. A change just then is told.
+// The API server ends each watch after a while. A change between two watches is
+// reported.
 func TestWatchAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, a *apiServer, s *secret.Store) {
 		calls := watch(t, s)
 		calls()
 		time.Sleep(4 * time.Minute)
 		synctest.Wait()
-		a.put(&corev1.Secret{}) // nobody is told
+		a.put(&corev1.Secret{}) // no watch is open
 		if n := calls(); n != 0 {
 			t.Fatalf("%d calls while nothing is watched", n)
 		}
 		time.Sleep(50 * time.Millisecond)
-		if n := calls(); n != 2 { // one for the start, one for what is there
+		if n := calls(); n != 2 { // one for the start, one for the current state
 			t.Errorf("%d calls after the first watch has ended", n)
 		}
 		time.Sleep(time.Hour)
@@ -120,8 +122,8 @@ func TestWatchEvents(t *testing.T) {
 	}
 }
 
-// An API server that is away is asked again and again, but not in a hot loop;
-// once it is back, a second is enough.
+// An unavailable API server is asked again and again, but not in a hot loop. After the
+// outage, the watch works within a second.
 func TestWatchOutage(t *testing.T) {
 	for name, away := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		"refused": func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true },
@@ -156,8 +158,7 @@ func TestWatchOutage(t *testing.T) {
 	}
 }
 
-// A server that accepts each watch and ends it at once is no reason for a hot
-// loop either.
+// A server that accepts each watch and ends it at once does not cause a hot loop.
 func TestWatchEndsAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, a *apiServer, s *secret.Store) {
 		a.intercept(func(http.ResponseWriter, *http.Request) bool { return true }, nil)
@@ -169,7 +170,7 @@ func TestWatchEndsAtOnce(t *testing.T) {
 	})
 }
 
-// One that takes the request and says nothing is given up.
+// A watch on a server that accepts the request and never answers is tried again.
 func TestWatchStuck(t *testing.T) {
 	inBubble(t, func(t *testing.T, a *apiServer, s *secret.Store) {
 		a.intercept(stuck, nil)
@@ -183,7 +184,7 @@ func TestWatchStuck(t *testing.T) {
 	})
 }
 
-// Connections that time out for a read are not waited for by the watch.
+// After a read times out, the watch does not wait for the dead connection.
 func TestWatchFollowsTimeout(t *testing.T) {
 	inBubble(t, func(t *testing.T, a *apiServer, s *secret.Store) {
 		calls := watch(t, s)
