@@ -222,12 +222,12 @@ func testForeignTokens(t *testing.T, a, b *cluster, f forger, token string) {
 		"an unknown issuer": {f.change(t, token, map[string]any{"iss": "https://unknown.example.test"}), `err="invalid bearer token"`},
 		"a stranger's key":  {stranger.change(t, token, nil), "failed to verify signature"},
 		"a long life":       {f.change(t, token, map[string]any{"exp": time.Now().Add(12 * time.Minute).Unix()}), "lives longer than 660 seconds"},
-		"another subject":   {f.change(t, token, map[string]any{"sub": "system:serviceaccount:kube-system:admin"}), "not a ServiceAccount's"},
+		"another subject":   {f.change(t, token, map[string]any{"sub": "system:serviceaccount:kube-system:admin"}), "not for a ServiceAccount"},
 		"another account": {f.change(t, token, map[string]any{
 			"sub":           "system:serviceaccount:" + namespace + ":other",
 			"kubernetes.io": map[string]any{"namespace": namespace, "serviceaccount": map[string]any{"name": "other", "uid": "other"}},
-		}), "another ServiceAccount's"},
-		"a subject of no kind": {f.change(t, token, map[string]any{"sub": "system:masters"}), "not a ServiceAccount's"},
+		}), "for another ServiceAccount"},
+		"a subject of no kind": {f.change(t, token, map[string]any{"sub": "system:masters"}), "not for a ServiceAccount"},
 	} {
 		from := len(b.server.output())
 		if user, err := whoAmI(t.Context(), b.bearer(refused.token)); !apierrors.IsUnauthorized(err) {
