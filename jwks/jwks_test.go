@@ -349,7 +349,7 @@ func TestSigningKeyDoesNotPrint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The scalar stands at a fixed place in the PKCS #8 form of P-256.
+	// The scalar is at a fixed place in the PKCS #8 form of P-256.
 	scalar := der[36:68]
 	asJSON, err := json.Marshal(map[string]any{"pointer": key, "value": *key})
 	if err != nil {

@@ -35,8 +35,8 @@ func keySet(r *rotation.Ring) (kids []string) {
 	return kids
 }
 
-// acknowledge is for a copy that has the keys with these kids, all if none is given.
-func acknowledge(t *testing.T, r *rotation.Ring, name string, now time.Time, kids ...string) *rotation.Ring {
+// confirm confirms that a copy has the keys with these kids, all if none is given.
+func confirm(t *testing.T, r *rotation.Ring, name string, now time.Time, kids ...string) *rotation.Ring {
 	t.Helper()
 	if len(kids) == 0 {
 		kids = keySet(r)
@@ -48,9 +48,9 @@ func acknowledge(t *testing.T, r *rotation.Ring, name string, now time.Time, kid
 	return next
 }
 
-// PublishAhead counts from the last of the servers and copies, and a hand-over
+// PublishAhead counts from the last of the servers and copies, and an activation
 // that has been waited for comes as soon as the schedule lets it.
-func TestHandOverWaitsForCopies(t *testing.T) {
+func TestActivationWaitsForCopies(t *testing.T) {
 	const hour = time.Hour
 	for _, tt := range []struct {
 		schedule          string
@@ -71,7 +71,7 @@ func TestHandOverWaitsForCopies(t *testing.T) {
 			at = latest(at, epoch.Add(d))
 		}
 		if tt.copied < tt.confirmed {
-			r = acknowledge(t, r, "google", epoch.Add(tt.copied))
+			r = confirm(t, r, "google", epoch.Add(tt.copied))
 			r = advance(t, r, at)
 		} else {
 			r = advance(t, r, epoch.Add(tt.confirmed))
@@ -81,10 +81,10 @@ func TestHandOverWaitsForCopies(t *testing.T) {
 			if again := advance(t, r, at); again != r {
 				t.Errorf("%s: something is done while it waits", tt.schedule)
 			}
-			r = advance(t, acknowledge(t, r, "google", at), at)
+			r = advance(t, confirm(t, r, "google", at), at)
 		}
 		if got := r.Keys[1].SignFrom.UTC().Format(time.RFC3339); got != tt.want {
-			t.Errorf("%s, confirmed after %v and copied after %v: hand-over at %s, want %s", tt.schedule, tt.confirmed, tt.copied, got, tt.want)
+			t.Errorf("%s, confirmed after %v and copied after %v: activation at %s, want %s", tt.schedule, tt.confirmed, tt.copied, got, tt.want)
 		}
 		if r.Keys[1].Forced {
 			t.Errorf("%s: it is called forced", tt.schedule)
@@ -96,8 +96,8 @@ func TestAddCopy(t *testing.T) {
 	const day = 24 * time.Hour
 	fresh := newRing(t, rotation.Policy{})
 	planned := advance(t, fresh, epoch)
-	handOver := planned.Keys[1].SignFrom
-	moved, err := rotation.SetPolicy(planned, rotation.Policy{Schedule: "@every 800h"}, handOver.Add(-time.Hour))
+	activation := planned.Keys[1].SignFrom
+	moved, err := rotation.SetPolicy(planned, rotation.Policy{Schedule: "@every 800h"}, activation.Add(-time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,18 +105,18 @@ func TestAddCopy(t *testing.T) {
 		name  string
 		ring  *rotation.Ring
 		now   time.Time
-		signs time.Time // from when on servers may sign all the same
+		signs time.Time // from when on servers may sign anyway
 		stays bool
 	}{
 		{"no date yet", fresh, epoch, time.Time{}, false},
-		{"long before the hand-over", planned, epoch.Add(day), time.Time{}, false},
-		{"just so that everybody hears of it", planned, handOver.Add(-day - 20*time.Minute), time.Time{}, false},
-		{"a moment later", planned, handOver.Add(-day - 20*time.Minute + 1), handOver, false},
-		{"an hour before", planned, handOver.Add(-time.Hour), handOver, false},
-		{"it may be past on some clock", planned, handOver.Add(-10 * time.Minute), handOver, true},
-		{"past, and no next key", planned, handOver, time.Time{}, true},
-		{"a plan that not everybody has heard of the end of", moved, handOver.Add(-time.Minute), handOver.Add(-time.Minute), false},
-		{"a plan that all have forgotten", moved, handOver.Add(2 * day), time.Time{}, false},
+		{"long before the activation", planned, epoch.Add(day), time.Time{}, false},
+		{"just early enough for every server", planned, activation.Add(-day - 20*time.Minute), time.Time{}, false},
+		{"a moment later", planned, activation.Add(-day - 20*time.Minute + 1), activation, false},
+		{"an hour before", planned, activation.Add(-time.Hour), activation, false},
+		{"it may be past on some clock", planned, activation.Add(-10 * time.Minute), activation, true},
+		{"past, and no next key", planned, activation, time.Time{}, true},
+		{"a plan that some servers still follow", moved, activation.Add(-time.Minute), activation.Add(-time.Minute), false},
+		{"a plan that all have forgotten", moved, activation.Add(2 * day), time.Time{}, false},
 	} {
 		r, signs, err := rotation.AddCopy(tt.ring, "google", tt.now)
 		if err != nil {
@@ -163,7 +163,7 @@ func TestCopyNames(t *testing.T) {
 	}
 }
 
-func TestAcknowledge(t *testing.T) {
+func TestConfirmCopy(t *testing.T) {
 	other := simKeys[0].PublicKey
 	r := advance(t, newRing(t, rotation.Policy{}), epoch)
 	r, err := rotation.ImportVerifying(r, other, true, epoch)
@@ -178,8 +178,8 @@ func TestAcknowledge(t *testing.T) {
 		}
 		return all
 	}
-	one := acknowledge(t, r, "google", epoch, next)
-	all := acknowledge(t, one, "vault", epoch.Add(time.Hour))
+	one := confirm(t, r, "google", epoch, next)
+	all := confirm(t, one, "vault", epoch.Add(time.Hour))
 	for name, tt := range map[string]struct {
 		ring *rotation.Ring
 		want []string
@@ -207,10 +207,10 @@ func TestAcknowledge(t *testing.T) {
 	}{
 		"no such copy":         {r, "gogle", nil, "the copies of the ring are google, vault"},
 		"no copies":            {newRing(t, rotation.Policy{}), "google", nil, "copies add"},
-		"no such key":          {r, "google", []string{"nobody"}, "keys list"},
+		"no such key":          {r, "google", []string{"none"}, "keys list"},
 		"revoked":              {revoked, "google", []string{active}, "remove the key from the copy"},
 		"not in the key set":   {r, "google", []string{other.KeyID()}, "no copy needs it"},
-		"one good and one not": {r, "google", []string{next, "nobody"}, "keys list"},
+		"one good and one not": {r, "google", []string{next, "none"}, "keys list"},
 	} {
 		now := latest(tt.ring.Updated, epoch)
 		if got, err := rotation.ConfirmCopy(tt.ring, tt.copy, now, tt.kid...); got != tt.ring || err == nil || !strings.Contains(text(err), tt.want) {
@@ -221,27 +221,27 @@ func TestAcknowledge(t *testing.T) {
 
 // A copy that was seen to have lost the next key is waited for as if it had
 // just been named.
-func TestUnacknowledge(t *testing.T) {
+func TestUnconfirmCopy(t *testing.T) {
 	const day = 24 * time.Hour
 	fresh := addCopy(t, addCopy(t, newRing(t, rotation.Policy{}), "google", epoch), "vault", epoch)
 	active, next := fresh.Keys[0].KeyID, fresh.Keys[1].KeyID
-	both := acknowledge(t, acknowledge(t, fresh, "google", epoch, active, next), "vault", epoch, active, next)
+	both := confirm(t, confirm(t, fresh, "google", epoch, active, next), "vault", epoch, active, next)
 	planned := advance(t, both, epoch)
-	handOver := planned.Keys[1].SignFrom
+	activation := planned.Keys[1].SignFrom
 	for _, tt := range []struct {
 		name  string
 		ring  *rotation.Ring
 		now   time.Time
 		kids  []string
-		signs time.Time // from when on servers may sign all the same
+		signs time.Time // from when on servers may sign anyway
 		stays bool
 	}{
 		{"no date yet", both, epoch, []string{next}, time.Time{}, false},
-		{"long before the hand-over", planned, epoch.Add(day), []string{next, active, "other"}, time.Time{}, false},
-		{"just so that everybody hears of it", planned, handOver.Add(-day - 20*time.Minute), []string{next}, time.Time{}, false},
-		{"an hour before", planned, handOver.Add(-time.Hour), []string{next}, handOver, false},
-		{"it may be past on some clock", planned, handOver.Add(-10 * time.Minute), []string{next}, handOver, true},
-		{"it signs", planned, handOver, []string{next}, time.Time{}, true},
+		{"long before the activation", planned, epoch.Add(day), []string{next, active, "other"}, time.Time{}, false},
+		{"just early enough for every server", planned, activation.Add(-day - 20*time.Minute), []string{next}, time.Time{}, false},
+		{"an hour before", planned, activation.Add(-time.Hour), []string{next}, activation, false},
+		{"it may be past on some clock", planned, activation.Add(-10 * time.Minute), []string{next}, activation, true},
+		{"it signs", planned, activation, []string{next}, time.Time{}, true},
 		{"another key", planned, epoch.Add(day), []string{active}, time.Time{}, true},
 	} {
 		r, signs, err := rotation.UnconfirmCopy(tt.ring, "google", tt.now, tt.kids...)
@@ -272,12 +272,12 @@ func TestUnacknowledge(t *testing.T) {
 	}
 
 	// It is known anew from when the copy has it again.
-	at := handOver.Add(100 * day)
+	at := activation.Add(100 * day)
 	lost, _, err := rotation.UnconfirmCopy(planned, "google", epoch.Add(day), next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back := advance(t, acknowledge(t, advance(t, lost, at), "google", at, next), at)
+	back := advance(t, confirm(t, advance(t, lost, at), "google", at, next), at)
 	if got := back.Keys[1].SignFrom; !got.Equal(at.Add(day)) {
 		t.Errorf("it signs from %v, want %v", got, at.Add(day))
 	}
@@ -289,7 +289,7 @@ func TestUnacknowledge(t *testing.T) {
 func TestRemoveCopy(t *testing.T) {
 	before := newRing(t, rotation.Policy{})
 	r := advance(t, addCopy(t, addCopy(t, before, "google", epoch), "vault", epoch), epoch)
-	r = acknowledge(t, r, "google", epoch.Add(time.Hour))
+	r = confirm(t, r, "google", epoch.Add(time.Hour))
 	if _, err := rotation.RemoveCopy(r, "gogle", epoch.Add(time.Hour)); err == nil || !strings.Contains(err.Error(), "the copies of the ring are google, vault") {
 		t.Errorf("an unknown copy: %v", err)
 	}
@@ -336,11 +336,11 @@ func TestWaiting(t *testing.T) {
 	check("new", r, want(true))
 	r = addCopy(t, addCopy(t, r, "b", epoch), "a", epoch)
 	check("with copies", r, want(true, "b", "a"))
-	r = acknowledge(t, r, "b", epoch)
+	r = confirm(t, r, "b", epoch)
 	check("one has it", r, want(true, "a"))
 	r = advance(t, r, epoch)
 	check("published", r, want(false, "a"))
-	r = acknowledge(t, r, "a", epoch)
+	r = confirm(t, r, "a", epoch)
 	check("both have it", r, nil)
 	check("planned", advance(t, r, epoch), nil)
 }
@@ -355,7 +355,7 @@ func TestRotateAndRevokeWithCopies(t *testing.T) {
 	}
 	unpublished := addCopy(t, newRing(t, rotation.Policy{}), "google", epoch)
 	if _, _, err := rotation.Rotate(unpublished, at, false, generateEC); !errors.As(err, &early) || !early.Server || !strings.Contains(err.Error(), "copy google") {
-		t.Errorf("before anybody has it: %v", err)
+		t.Errorf("before any server has it: %v", err)
 	}
 	forced, _, err := rotation.Rotate(r, at, true, generateEC)
 	if err != nil {
@@ -371,7 +371,7 @@ func TestRotateAndRevokeWithCopies(t *testing.T) {
 	if active := revoked.Active(at); !active.Forced || !slices.Equal(revoked.Lacking(active), []string{"google"}) {
 		t.Errorf("by revoking: forced %v, and %v lack it", active.Forced, revoked.Lacking(active))
 	}
-	r = acknowledge(t, r, "google", at)
+	r = confirm(t, r, "google", at)
 	_, _, err = rotation.Rotate(r, at.Add(24*time.Hour-1), false, generateEC)
 	if !errors.As(err, &early) || !early.From.Equal(at.Add(24*time.Hour)) {
 		t.Errorf("a moment too early: %v", err)
@@ -384,7 +384,7 @@ func TestRotateAndRevokeWithCopies(t *testing.T) {
 
 // A copy is a place where the world may have seen the keys.
 func TestCopiesAreInUse(t *testing.T) {
-	r := acknowledge(t, addCopy(t, newRing(t, rotation.Policy{}), "google", epoch), "google", epoch)
+	r := confirm(t, addCopy(t, newRing(t, rotation.Policy{}), "google", epoch), "google", epoch)
 	if _, err := rotation.ImportSigning(r, simKeys[0], time.Hour, epoch); err == nil {
 		t.Error("a private key was imported into a ring that a copy knows")
 	}
@@ -398,7 +398,7 @@ func TestCopiesAreInUse(t *testing.T) {
 }
 
 func TestCopiesStayInTheRing(t *testing.T) {
-	r := acknowledge(t, addCopy(t, newRing(t, rotation.Policy{}), "google", epoch), "google", epoch)
+	r := confirm(t, addCopy(t, newRing(t, rotation.Policy{}), "google", epoch), "google", epoch)
 	key := simKeys[1].PublicKey
 	for name, change := range map[string]func(*rotation.Ring) (*rotation.Ring, error){
 		"import": func(r *rotation.Ring) (*rotation.Ring, error) {
@@ -418,7 +418,7 @@ func TestCopiesStayInTheRing(t *testing.T) {
 			t.Errorf("%s: version %d, copies (-want +got):\n%s", name, next.Version, diff)
 		}
 		if diff := cmp.Diff(r.Keys[1].CopyConfirmedAt, next.Keys[1].CopyConfirmedAt); diff != "" {
-			t.Errorf("%s: acknowledgements (-want +got):\n%s", name, diff)
+			t.Errorf("%s: confirmations (-want +got):\n%s", name, diff)
 		}
 	}
 }
@@ -442,11 +442,11 @@ func TestRunTellsOfCopies(t *testing.T) {
 		})
 		time.Sleep(700 * time.Hour)
 		if n := strings.Count(b.log.String(), "waits for copies"); n != 1 {
-			t.Errorf("told %d times, want once\n%s", n, b.log)
+			t.Errorf("logged %d times, want once\n%s", n, b.log)
 		}
 		time.Sleep(100 * time.Hour)
 		if n := strings.Count(b.log.String(), "the rotation is due but waits for copies"); n != 1 {
-			t.Errorf("told %d times that it is due, want once\n%s", n, b.log)
+			t.Errorf("logged %d times that it is due, want once\n%s", n, b.log)
 		}
 		if got := b.signs(t); got != first {
 			t.Errorf("%s signs, and google lacks it", got)
@@ -463,10 +463,10 @@ func TestRunTellsOfCopies(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 		if got := b.signs(t); got == first {
-			t.Error("no hand-over a day after google has the key")
+			t.Error("no activation a day after google has the key")
 		}
 		if !strings.Contains(b.log.String(), "a copy has confirmed a key") {
-			t.Errorf("the acknowledgement is not told\n%s", b.log)
+			t.Errorf("the confirmation is not logged\n%s", b.log)
 		}
 	})
 }

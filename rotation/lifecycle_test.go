@@ -57,23 +57,23 @@ func TestLifeOfAKey(t *testing.T) {
 		t.Fatalf("a new ring is %q", got)
 	}
 	r = advance(t, r, epoch.Add(time.Minute))
-	handOver := epoch.Add(720 * time.Hour)
-	if got := r.Keys[1].SignFrom; !got.Equal(handOver) {
-		t.Fatalf("hand-over at %v, want %v", got, handOver)
+	activation := epoch.Add(720 * time.Hour)
+	if got := r.Keys[1].SignFrom; !got.Equal(activation) {
+		t.Fatalf("activation at %v, want %v", got, activation)
 	}
-	removal := handOver.Add(24*time.Hour + 10*time.Minute)
+	removal := activation.Add(24*time.Hour + 10*time.Minute)
 	for _, tt := range []struct {
 		now    time.Time
 		phases string
 	}{
-		{handOver.Add(-time.Nanosecond), "active next"},
-		{handOver, "retired active next"},
+		{activation.Add(-time.Nanosecond), "active next"},
+		{activation, "retired active next"},
 		{removal.Add(-time.Nanosecond), "retired active next"},
 		{removal, "active next"},
 	} {
 		r = advance(t, r, tt.now)
 		if got := phases(r, tt.now); got != tt.phases {
-			t.Errorf("at hand-over %+v: %q, want %q", tt.now.Sub(handOver), got, tt.phases)
+			t.Errorf("at activation %+v: %q, want %q", tt.now.Sub(activation), got, tt.phases)
 		}
 	}
 	if r.Keys[0].KeyID != second || !slices.Equal(r.Removed, []string{first}) {
@@ -83,18 +83,18 @@ func TestLifeOfAKey(t *testing.T) {
 
 func TestPrivateHalfIsForgotten(t *testing.T) {
 	r := advance(t, newRing(t, rotation.Policy{}), epoch)
-	handOver := r.Keys[1].SignFrom
-	r = advance(t, r, handOver.Add(10*time.Minute-1))
+	activation := r.Keys[1].SignFrom
+	r = advance(t, r, activation.Add(10*time.Minute-1))
 	if r.Keys[0].SigningKey() == nil {
 		t.Error("forgotten while a slow clock may still sign")
 	}
-	r = advance(t, r, handOver.Add(10*time.Minute))
+	r = advance(t, r, activation.Add(10*time.Minute))
 	if r.Keys[0].SigningKey() != nil || len(r.Keys[0].Private) > 0 {
 		t.Error("kept after the last clock has moved on")
 	}
 }
 
-func TestHandOverFollowsTheSchedule(t *testing.T) {
+func TestActivationFollowsTheSchedule(t *testing.T) {
 	for _, tt := range []struct {
 		schedule  string
 		ahead     time.Duration
@@ -113,7 +113,7 @@ func TestHandOverFollowsTheSchedule(t *testing.T) {
 		r := newRing(t, rotation.Policy{Schedule: tt.schedule, PublishAhead: rotation.Duration(tt.ahead)})
 		r = advance(t, r, epoch.Add(tt.confirmed))
 		if got := r.Keys[1].SignFrom.UTC().Format(time.RFC3339); got != tt.want {
-			t.Errorf("%s, confirmed after %v: hand-over at %s, want %s", tt.schedule, tt.confirmed, got, tt.want)
+			t.Errorf("%s, confirmed after %v: activation at %s, want %s", tt.schedule, tt.confirmed, got, tt.want)
 		}
 	}
 }
@@ -194,7 +194,7 @@ func TestRevoke(t *testing.T) {
 			t.Errorf("revoked key %d came back by import", i)
 		}
 	}
-	if _, _, err := rotation.Revoke(r, "nobody", now, generateEC); err == nil || !strings.Contains(text(err), "keys list") {
+	if _, _, err := rotation.Revoke(r, "none", now, generateEC); err == nil || !strings.Contains(text(err), "keys list") {
 		t.Errorf("unknown kid: %v", err)
 	}
 }
@@ -225,7 +225,7 @@ func TestSetPolicyKeepsPromises(t *testing.T) {
 	shorter := set(longer, rotation.Policy{MaxTokenLifetime: rotation.Duration(time.Hour)})
 	if got := retention(shorter); !slices.Equal(got, []float64{48, 48}) {
 		// The first change took the next key's date away, but a replica that
-		// has not heard of it may sign with that key all the same.
+		// has not heard of it may sign with that key anyway.
 		t.Errorf("shorter lifetime: retention %v", got)
 	}
 	undated := set(newRing(t, rotation.Policy{}), rotation.Policy{MaxTokenLifetime: rotation.Duration(time.Hour)})
@@ -234,7 +234,7 @@ func TestSetPolicyKeepsPromises(t *testing.T) {
 	}
 	sooner := advance(t, set(r, rotation.Policy{Schedule: "@every 48h"}), epoch.Add(time.Hour))
 	if got, want := sooner.Keys[1].SignFrom, epoch.Add(48*time.Hour); !got.Equal(want) {
-		t.Errorf("new schedule: hand-over at %v, want %v", got, want)
+		t.Errorf("new schedule: activation at %v, want %v", got, want)
 	}
 	ahead := rotation.Policy{Schedule: "@every 1h", PublishAhead: rotation.Duration(time.Hour)}
 	known := advance(t, set(r, ahead), epoch.Add(2*time.Hour))
@@ -243,16 +243,16 @@ func TestSetPolicyKeepsPromises(t *testing.T) {
 	}
 	unknown := advance(t, set(newRing(t, rotation.Policy{}), ahead), epoch.Add(2*time.Hour))
 	if got, want := unknown.Keys[1].SignFrom, epoch.Add(3*time.Hour); !got.Equal(want) {
-		t.Errorf("shorter PublishAhead: a key that nobody has seen is planned for %v, want %v", got, want)
+		t.Errorf("shorter PublishAhead: a key that no replica has read of is planned for %v, want %v", got, want)
 	}
 	if _, err := rotation.SetPolicy(r, rotation.Policy{Schedule: "never"}, epoch); err == nil {
 		t.Error("a schedule that cannot be read was set")
 	}
 }
 
-// A shorter PublishAhead reaches replicas and caches late: whoever read the old
-// ring just before may show it for half of the longer one, and caches may keep
-// that for max-age. No key that the old ring lacks signs before, whatever else
+// A shorter PublishAhead reaches replicas and caches late: replicas that have
+// read the old ring just before may publish it for half of the longer one, and
+// caches may keep that for max-age. No key that the old ring lacks signs before, whatever else
 // happens meanwhile, unless it is forced.
 func TestShorterPublishAheadIsNewsToCaches(t *testing.T) {
 	const day = 24 * time.Hour
@@ -346,7 +346,7 @@ func TestImport(t *testing.T) {
 	}
 	for _, k := range rotation.NewView(r).KeySet() {
 		if k.KeyID() == other.KeyID() {
-			t.Error("an excluded key stands in the key set")
+			t.Error("an excluded key is in the key set")
 		}
 	}
 	if _, err := rotation.ImportVerifying(r, other.PublicKey, false, epoch); err == nil {

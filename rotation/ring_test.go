@@ -107,7 +107,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"other private key", edit(func(_ map[string]any, k []any) { key(k, 0)["private"] = key(k, 1)["private"] }), "belongs to another"},
 		{"broken private key", edit(func(_ map[string]any, k []any) { key(k, 0)["private"] = "c2VjcmV0" }), "not a valid private key"},
 		{"other algorithm", edit(func(_ map[string]any, k []any) { key(k, 0)["algorithm"] = "RS256" }), "the public key is that of another key"},
-		{"nobody signs", edit(func(_ map[string]any, k []any) { delete(key(k, 0), "private") }), "no key is active"},
+		{"no key signs", edit(func(_ map[string]any, k []any) { delete(key(k, 0), "private") }), "no key is active"},
 		{"two sign", edit(func(_ map[string]any, k []any) { key(k, 1)["signFrom"] = key(k, 0)["signFrom"] }), "2 keys are active"},
 		{"overlap ahead", edit(func(_ map[string]any, k []any) { key(k, 1)["signFrom"] = "2027-01-01T00:00:00Z" }), "2 keys are active"},
 		{"excluded key signs", edit(func(_ map[string]any, k []any) { key(k, 0)["excludeFromDiscovery"] = true }), "must not be able to sign"},

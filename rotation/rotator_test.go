@@ -17,7 +17,7 @@ import (
 	"oidc-provider/rotation"
 )
 
-// flakyStore is a memory store that can be told to fail.
+// flakyStore is a memory store that fails on demand.
 type flakyStore struct {
 	store.Memory
 	mu            sync.Mutex
@@ -52,7 +52,7 @@ func (s *flakyStore) Swap(ctx context.Context, data []byte, old rotation.Version
 	return s.Memory.Swap(ctx, data, old)
 }
 
-// shownKeys is a publisher that can be told to fail.
+// shownKeys is a publisher that fails on demand.
 type shownKeys struct {
 	mu    sync.Mutex
 	err   error
@@ -132,12 +132,12 @@ func TestRunRotatesOnSchedule(t *testing.T) {
 		first, next := b.pub.keys()[0], b.pub.keys()[1]
 		time.Sleep(720*time.Hour - time.Second)
 		if got := b.signs(t); got != first {
-			t.Errorf("before the hand-over %s signs, want %s", got, first)
+			t.Errorf("before the activation %s signs, want %s", got, first)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if got := b.signs(t); got != next {
-			t.Errorf("after the hand-over %s signs, want %s", got, next)
+			t.Errorf("after the activation %s signs, want %s", got, next)
 		}
 		if n := len(b.pub.keys()); n != 3 {
 			t.Errorf("%d keys are shown, want the retired, the active and the next", n)
@@ -177,14 +177,14 @@ func TestPublisherFailureStopsPlanning(t *testing.T) {
 		time.Sleep(719 * time.Hour)
 		first := b.signs(t)
 		b.pub.fail(errors.New("the bucket is full"))
-		time.Sleep(2 * time.Hour) // over the hand-over, whose successor cannot be shown
+		time.Sleep(2 * time.Hour) // over the activation, whose successor cannot be shown
 		second := b.signs(t)
 		if second == first {
-			t.Fatal("a hand-over that was planned did not happen")
+			t.Fatal("an activation that was planned did not happen")
 		}
 		time.Sleep(800 * time.Hour)
 		if got := b.signs(t); got != second {
-			t.Errorf("%s signs, and nobody can know it", got)
+			t.Errorf("%s signs, and no relying party can have it", got)
 		}
 		if !strings.Contains(failure(b.r), "the bucket is full") || !strings.Contains(b.log.String(), "the bucket is full") {
 			t.Errorf("the failure is not loud: %v\n%s", b.r.Failure(), b.log)
@@ -198,7 +198,7 @@ func TestPublisherFailureStopsPlanning(t *testing.T) {
 			t.Error("no rotation a day after the publisher recovered")
 		}
 		if b.r.Failure() != nil || !strings.Contains(b.log.String(), "rotation works again") {
-			t.Errorf("the end of the failure is not told: %v", b.r.Failure())
+			t.Errorf("the end of the failure is not logged: %v", b.r.Failure())
 		}
 	})
 }
@@ -210,10 +210,10 @@ func TestFullDiskKeepsTheOldKeysSigning(t *testing.T) {
 		second := b.signs(t)
 		b.store.fail(nil, errors.New("no space left on device"))
 		time.Sleep(800 * time.Hour)
-		// The hand-over that was planned before took place; no other can.
+		// The activation that was planned before took place; no other can.
 		third := b.signs(t)
 		if third == second {
-			t.Error("the hand-over that stood in the ring did not happen")
+			t.Error("the activation that was planned in the ring did not happen")
 		}
 		if !strings.Contains(failure(b.r), "no space left on device") {
 			t.Errorf("failure: %v", b.r.Failure())
@@ -351,7 +351,7 @@ func TestReadyTellsTheTruth(t *testing.T) {
 		b.store.fail(nil, nil)
 		time.Sleep(20 * time.Minute)
 		b.pub.fail(errors.New("the bucket is full"))
-		time.Sleep(720 * time.Hour) // over a hand-over, after which there is a new key to show
+		time.Sleep(720 * time.Hour) // over an activation, after which there is a new key to show
 		if got := ready(); !strings.Contains(got, "not the newest") {
 			t.Errorf("while the key set cannot be shown: %s", got)
 		}

@@ -217,7 +217,7 @@ func TestRotationOfASealedRing(t *testing.T) {
 		if n := len(after.Keys); n != 3 || rotator.Failure() != nil {
 			t.Fatalf("%d keys after a rotation; %v", n, rotator.Failure())
 		}
-		// Nobody can open what comes now: keys that are open go on.
+		// No replica can open new keys now: open keys stay in use.
 		mine.fail(errors.New("the plugin is away"))
 		time.Sleep(725 * time.Hour)
 		if _, err := rotator.Signer(time.Now()); err != nil {
@@ -243,7 +243,7 @@ func TestRotationOfASealedRing(t *testing.T) {
 	})
 }
 
-// A replica that cannot open the next key does not plan its hand-over, and one
+// A replica that cannot open the next key does not plan its activation, and one
 // whose active key is closed says for whom it is sealed.
 func TestClosedReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -261,7 +261,7 @@ func TestClosedReplica(t *testing.T) {
 			t.Fatal(err)
 		}
 		if standby := r.Standby(time.Now()); !standby.SignFrom.IsZero() {
-			t.Error("a hand-over to a key was planned that no replica can open")
+			t.Error("an activation to a key was planned that no replica can open")
 		}
 		mine.fail(nil)
 		time.Sleep(time.Hour)

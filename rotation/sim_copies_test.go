@@ -34,7 +34,7 @@ func (w *world) removeCopy(name string, now time.Time) {
 	w.operate(func(r *rotation.Ring) (*rotation.Ring, error) { return rotation.RemoveCopy(r, name, now) })
 }
 
-// acknowledge brings keys to a copy, the whole key set if none is named, and
+// confirmCopy brings keys to a copy, the whole key set if none is named, and
 // says so.
 func (w *world) confirmCopy(name string, now time.Time, kids ...string) {
 	w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
@@ -135,7 +135,7 @@ func (w *world) noteCopies(old, next *rotation.Ring, waits string) {
 }
 
 // checkCopies expects that every copy has had the key that is signed with for
-// long enough: those that its hand-over was planned for, as far as the replica
+// long enough: those that its activation was planned for, as far as the replica
 // has heard, and those that it was said to wait for.
 func (w *world) checkCopies(rep *replica, kid string) {
 	for _, c := range slices.Concat(w.plans[rep.r.View().Ring().Generation][kid], w.promised[kid]) {

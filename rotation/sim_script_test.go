@@ -33,7 +33,7 @@ func TestSimulationScripts(t *testing.T) {
 			w.pass(3 * day)
 			w.checkProgress(3 * day)
 		}},
-		{"a hand-over at the last moment, and a write that fails", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+		{"an activation at the last moment, and a write that fails", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
 			w.replicas[1].r, w.replicas[2].r = nil, nil
 			w.store.FailSwap(storetest.FailAfter)
 			w.pass(3 * day)
@@ -62,7 +62,7 @@ func TestSimulationScripts(t *testing.T) {
 			w.setPolicy(hurry, w.now)
 			w.pass(time.Hour)
 		}},
-		{"a copy that is named long before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+		{"a copy that is named long before the activation", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
 			w.pass(day)
 			w.replicas[2].link.SetCut(true)
 			w.addCopy("google", w.now)
@@ -70,7 +70,7 @@ func TestSimulationScripts(t *testing.T) {
 			w.confirmCopy("google", w.now)
 			w.pass(3 * day)
 		}},
-		{"a copy that is named just before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+		{"a copy that is named just before the activation", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
 			w.pass(3*day - time.Hour)
 			w.replicas[2].link.SetCut(true)
 			w.addCopy("google", w.now)
@@ -92,7 +92,7 @@ func TestSimulationScripts(t *testing.T) {
 			w.addCopy("google", w.now)
 			w.pass(3 * day)
 		}},
-		{"a copy that loses the next key long before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+		{"a copy that loses the next key long before the activation", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
 			w.addCopy("google", w.now)
 			w.confirmCopy("google", w.now)
 			w.pass(day)
@@ -102,7 +102,7 @@ func TestSimulationScripts(t *testing.T) {
 			w.confirmCopy("google", w.now)
 			w.pass(3 * day)
 		}},
-		{"a copy that loses the next key just before the hand-over", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
+		{"a copy that loses the next key just before the activation", rotation.Policy{Schedule: "@every 72h"}, false, func(w *world) {
 			w.addCopy("google", w.now)
 			w.confirmCopy("google", w.now)
 			w.pass(3*day - time.Hour)

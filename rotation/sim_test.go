@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -95,7 +94,7 @@ func (w *world) actions(aheads []time.Duration, copies []string) map[string]func
 		"tick":  func(t *rapid.T) { w.tick(replica(t)) },
 		"pass":  pass,
 		"pass2": pass, // twice as likely as the rest
-		"hang": func(t *rapid.T) { // every loop stands still
+		"hang": func(t *rapid.T) { // no loop runs
 			end := w.now.Add(rapid.SampledFrom(spans).Draw(t, "span"))
 			w.now = latest(w.now, earlier(w.landAt, end)) // what was sent arrives
 			w.land()
@@ -144,7 +143,7 @@ func (w *world) actions(aheads []time.Duration, copies []string) map[string]func
 		},
 		"add copy":    func(t *rapid.T) { w.addCopy(copyName(t), clock(t)) },
 		"remove copy": func(t *rapid.T) { w.removeCopy(copyName(t), clock(t)) },
-		"acknowledge": func(t *rapid.T) {
+		"confirm": func(t *rapid.T) {
 			var kids []string // none: all
 			if rapid.Bool().Draw(t, "one key") {
 				kids = []string{rapid.SampledFrom(w.ring.Keys).Draw(t, "key").KeyID}
@@ -254,7 +253,7 @@ func (w *world) damage(t *rapid.T) {
 			})
 		}
 		for _, rep := range w.replicas {
-			rep.memory = &store.Memory{} // whoever is started now remembers nothing
+			rep.memory = &store.Memory{} // replicas that start now remember nothing
 		}
 	})
 }
@@ -279,7 +278,7 @@ func (w *world) rollback(t *rapid.T) {
 		}
 	}
 	w.replace(t, w.backup, func() {
-		// Somebody who remembers nothing works on it, past what was known, and
+		// An operator without rollback state changes it, past what was known, and
 		// at no time at which a change was written that is known.
 		now := w.now.Add(time.Nanosecond)
 		w.kept, w.branch = false, true
@@ -305,7 +304,7 @@ func (w *world) rollback(t *rapid.T) {
 	}
 }
 
-// replace is how the store holds bad for a while, which nobody may replace.
+// replace is how the store holds bad for a while, which no process may replace.
 func (w *world) replace(t *rapid.T, bad []byte, operate func()) {
 	w.now = latest(w.now, w.landAt) // nothing is on its way
 	w.land()
@@ -326,186 +325,4 @@ func (w *world) replace(t *rapid.T, bad []byte, operate func()) {
 	}
 	w.store.Put(good)
 	w.kept = false
-}
-
-// checkSuccession compares the true ring with the one that follows.
-func (w *world) checkSuccession(old, next *rotation.Ring, emergency bool, waits string) {
-	if next.Generation != old.Generation+1 || next.Updated.Before(old.Updated) {
-		w.t.Fatalf("invariant 6: generation %d of %v follows %d of %v", next.Generation, next.Updated, old.Generation, old.Updated)
-	}
-	w.noteCopies(old, next, waits)
-	if emergency && old.Active(next.Updated).KeyID != next.Active(next.Updated).KeyID {
-		w.exempt[next.Active(next.Updated).KeyID] = true
-	}
-	present := make(map[string]bool)
-	for _, k := range next.Keys {
-		present[k.KeyID] = true
-		if w.gone[k.KeyID] {
-			w.t.Fatalf("invariant 4: key %s came back", k.KeyID)
-		}
-		if w.revoked[k.KeyID] && k.Published() {
-			w.t.Fatalf("invariant 4: revoked key %s is published again", k.KeyID)
-		}
-		if !k.RevokedAt.IsZero() {
-			w.revoked[k.KeyID] = true
-		}
-		if k.Forced && !w.exempt[k.KeyID] {
-			w.t.Fatalf("invariant 2: key %s is called forced, and nobody did", k.KeyID)
-		}
-	}
-	for _, k := range old.Keys {
-		if present[k.KeyID] {
-			continue
-		}
-		w.gone[k.KeyID] = true
-		if !slices.Contains(next.Removed, k.KeyID) {
-			w.t.Fatalf("invariant 4: key %s left without a trace", k.KeyID)
-		}
-	}
-}
-
-// checkSigned is called for each token.
-func (w *world) checkSigned(rep *replica, kid string, local time.Time) {
-	if !w.exempt[kid] && !w.revoked[kid] {
-		since, ok := w.published[kid]
-		if want := w.ahead[kid] - w.skew; !ok || w.now.Sub(since) < want {
-			w.t.Fatalf("invariant 2: key %s signs %v after its publication was confirmed (%v), want %v", kid, w.now.Sub(since), ok, want)
-		}
-		for i, party := range w.parties {
-			if party.keys != nil && w.now.Before(party.expires) && !party.keys[kid] {
-				w.t.Fatalf("invariant 2: relying party %d, fetched %v ago, cannot know key %s", i, w.now.Sub(party.fetched), kid)
-			}
-		}
-		w.checkCopies(rep, kid)
-	}
-	if w.gone[kid] && !w.revoked[kid] {
-		w.t.Fatalf("invariant 3: a token is signed by key %s, which was removed", kid)
-	}
-	for _, ring := range rep.link.doubt {
-		if active := ring.Active(ring.At(local)); active.KeyID != kid {
-			w.t.Fatalf("invariant 6: after a write in doubt key %s signs, and by one of the rings it is %s", kid, active.KeyID)
-		}
-	}
-	if age := rep.r.ReadAge(local); age > time.Duration(rep.r.View().Ring().Policy.PublishAhead) {
-		w.t.Fatalf("invariant 2: a replica signs %v after it last read the ring", age)
-	}
-}
-
-func (w *world) check() {
-	w.checkSomeKeySigns()
-	w.checkReplicasAgree()
-	w.checkTokensVerify()
-}
-
-func (w *world) checkSomeKeySigns() {
-	for _, offset := range []time.Duration{-w.skew / 2, 0, w.skew / 2} {
-		active := w.ring.Active(w.ring.At(w.now.Add(offset)))
-		if active == nil || active.SigningKey() == nil {
-			w.t.Fatalf("invariant 1: no key signs %v from now", offset)
-		}
-	}
-}
-
-// checkProgress expects of a single replica that was left in peace for a while
-// that the next hand-over is planned, under the policy that is in force.
-func (w *world) checkProgress(span time.Duration) {
-	if span < 3*24*time.Hour {
-		return
-	}
-	if !slices.ContainsFunc(w.replicas, func(rep *replica) bool {
-		return rep.r != nil && !rep.publishOnly && !rep.sealer.failing() && !rep.link.Cut() && !rep.places[0].failing && !rep.places[1].failing
-	}) {
-		return
-	}
-	keys := func() (active, standby *rotation.Key) {
-		now := w.ring.At(w.now.Add(-w.skew / 2))
-		return w.ring.Active(now), w.ring.Standby(now)
-	}
-	active, standby := keys()
-	if w.now.Sub(active.SignFrom) < w.skew {
-		// It has only just begun to sign: what is due may be so on some
-		// clocks alone, or have failed and be tried again.
-		w.pass(w.skew + time.Minute)
-		_, standby = keys()
-	}
-	slack := w.skew
-	if w.bringToCopies(standby) {
-		slack += 24 * time.Hour // just so late that the schedule's next instant came too early
-		_, standby = keys()
-	}
-	if standby == nil || standby.SignFrom.IsZero() {
-		w.t.Fatalf("progress: no hand-over is planned")
-	}
-	// No schedule leaves more than a month between two hand-overs.
-	if d := standby.SignFrom.Sub(w.now); d > 31*24*time.Hour+slack {
-		w.t.Fatalf("progress: the next hand-over is %v away", d)
-	}
-	if w.ring.Policy.Schedule == "@every 1h" && standby.SignFrom.Sub(w.now) > 25*time.Hour+w.skew {
-		w.t.Fatalf("progress: hand-over in %v under the schedule @every 1h", standby.SignFrom.Sub(w.now))
-	}
-}
-
-// checkReplicasAgree compares all that hold the newest ring. Two clocks that
-// stand on either side of a hand-over are the only excuse.
-func (w *world) checkReplicasAgree() {
-	var kids []string
-	for _, rep := range w.replicas {
-		if rep.r == nil || rep.publishOnly || rep.sealer.failing() || rep.r.View().Ring().Generation != w.ring.Generation || rep.r.View().Pending() != nil || rep.link.doubt != nil {
-			continue
-		}
-		local := w.now.Add(rep.offset)
-		if rep.r.ReadAge(local) > time.Duration(w.ring.Policy.PublishAhead) || rep.read.Before(rep.healed.Add(time.Minute)) {
-			continue // too old to sign, or from before it tried to open the keys again
-		}
-		s, err := rep.r.Signer(local)
-		if err != nil {
-			w.t.Fatalf("invariant 1: a healthy replica does not sign: %v", err)
-		}
-		kids = append(kids, s.Key.KeyID())
-	}
-	slices.Sort(kids)
-	if kids = slices.Compact(kids); len(kids) < 2 {
-		return
-	}
-	for _, k := range w.ring.Keys {
-		if d := k.SignFrom.Sub(w.now); !k.SignFrom.IsZero() && d.Abs() <= w.skew {
-			return
-		}
-	}
-	w.t.Fatalf("invariant 1: replicas with the newest ring sign with %v", kids)
-}
-
-func (w *world) checkTokensVerify() {
-	for kid, exp := range w.tokens {
-		if w.revoked[kid] || w.now.Add(-w.skew/2).After(exp) {
-			continue // expired on the slowest clock
-		}
-		if i := slices.IndexFunc(w.ring.Keys, func(k rotation.Key) bool { return k.KeyID == kid && k.Published() }); i < 0 {
-			w.t.Fatalf("invariant 3: key %s is no longer published, a token by it lives until %v", kid, exp.Sub(w.now))
-		}
-		for i, rep := range w.replicas {
-			if rep.r == nil || rep.r.View().Ring().Generation != w.ring.Generation || rep.places[0].failing || rep.places[1].failing {
-				continue
-			}
-			if rep.r.Failure() == nil && !rep.shows(kid) {
-				w.t.Fatalf("invariant 3: replica %d does not show key %s, a token by it lives until %v", i, kid, exp.Sub(w.now))
-			}
-		}
-	}
-}
-
-func (w *world) checkNothingLeaks() {
-	for _, rep := range w.replicas {
-		if rep.r != nil {
-			fmt.Fprintf(&w.out, "%v %+v %#v", rep.r.View().Ring(), rep.r.View(), rep.r.View().Ring().Keys)
-		}
-	}
-	out := w.out.String()
-	w.out.Reset()
-	// Of older keys the private halves are gone from the ring.
-	for _, secret := range w.secrets[max(0, len(w.secrets)-100):] {
-		if strings.Contains(out, secret) {
-			w.t.Fatalf("invariant 5: private key material was shown")
-		}
-	}
 }

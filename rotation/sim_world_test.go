@@ -139,7 +139,7 @@ type world struct {
 	gone      map[string]bool
 
 	// copies are those that are named now. plans is which of them were named
-	// when the hand-over to a key was planned that stands in a generation, and
+	// when the activation to a key was planned in a generation, and
 	// promised those that a key has waited for since they were named, whichever
 	// plan a replica knows.
 	copies   map[string]*simCopy
@@ -147,7 +147,7 @@ type world struct {
 	promised map[string][]*simCopy
 
 	emergency bool   // an operator is forcing or revoking
-	waits     string // the key that an operator was told waits for the copy that is being named, or has lost it
+	waits     string // the key that waits for the copy that is being named, or has lost it, as an operator read
 	count     struct{ tokens, refused, fetches, copies, brought, lost, waited int }
 }
 
@@ -214,7 +214,7 @@ func (w *world) generate(rotation.Policy) (*jwks.SigningKey, error) {
 	key := w.pool[w.made]
 	w.made++
 	der, err := key.PKCS8()
-	// The scalar of P-256 stands at a fixed place in PKCS #8.
+	// The scalar of P-256 is at a fixed place in PKCS #8.
 	scalar := der[36:68]
 	w.secrets = append(w.secrets, base64.StdEncoding.EncodeToString(der)[48:88], hex.EncodeToString(scalar),
 		strings.Trim(fmt.Sprint(scalar), "[]"), strings.Trim(fmt.Sprintf("%#v", scalar), "[]byte{}"), string(scalar))
