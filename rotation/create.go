@@ -80,7 +80,8 @@ func ImportSigning(r *Ring, key *jwks.SigningKey, lifetime time.Duration, now ti
 	}
 	next, now := r.begin(now)
 	if next.inUse(now) {
-		return r, hint.Errorf("import the public half, so that tokens signed with it verify, or start a new ring in another store",
+		return r, hint.Errorf("import the public half, so that tokens signed with it verify, "+
+			"or start a new ring in another store",
 			"a private key can only be the first key of a ring, and this ring is in use")
 	}
 	if err := next.add(key, now); err != nil {

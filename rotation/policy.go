@@ -133,16 +133,18 @@ func (p Policy) Warnings() []string {
 	p = p.WithDefaults()
 	var warnings []string
 	if p.PublishAhead < Duration(time.Hour) {
-		warnings = append(warnings, fmt.Sprintf("publish-ahead %v is below 1h: relying parties that cache the key set longer "+
-			"(Envoy 10m, PyJWT 5m, keyfunc 1h, .NET and nginx 12h) will reject tokens after every rotation", p.PublishAhead))
+		warnings = append(warnings, fmt.Sprintf("publish-ahead %v is below 1h: "+
+			"relying parties that cache the key set longer (Envoy 10m, PyJWT 5m, keyfunc 1h, .NET and nginx 12h) "+
+			"will reject tokens after every rotation", p.PublishAhead))
 	}
 	if p.MaxTokenLifetime > Duration(24*time.Hour) {
 		warnings = append(warnings, fmt.Sprintf("the longest token lifetime, %v, is above 24h: Google Cloud refuses tokens "+
 			"older than that, and retired keys stay published for that long", p.MaxTokenLifetime))
 	}
 	if n := p.keysInSteadyState(); n > ManyKeys {
-		warnings = append(warnings, fmt.Sprintf("with the schedule %q and a token lifetime of %v about %d keys are published: "+
-			"AWS STS fails above 100, and many relying parties read at most 32 KiB", p.Schedule, p.MaxTokenLifetime, n))
+		warnings = append(warnings, fmt.Sprintf("with the schedule %q and a token lifetime of %v "+
+			"about %d keys are published: AWS STS fails above 100, and many relying parties read at most 32 KiB",
+			p.Schedule, p.MaxTokenLifetime, n))
 	}
 	return warnings
 }
