@@ -134,21 +134,21 @@ func issuerNames(issuers []config.Issuer) string {
 // open opens the store for a command that needs private keys. The caller must
 // close it.
 func (f *ringFlags) open(cmd *cobra.Command) (*store.Handle, error) {
-	cfg, _, err := f.resolve(cmd)
+	cfg, issuer, err := f.resolve(cmd)
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(cfg)
+	return store.OpenFor(cfg, issuer)
 }
 
 // openWithoutKeys opens the store for a command that needs no private key. The
 // caller must close it.
 func (f *ringFlags) openWithoutKeys(cmd *cobra.Command) (*store.Handle, error) {
-	cfg, _, err := f.resolve(cmd)
+	cfg, issuer, err := f.resolve(cmd)
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(cfg.WithoutKeys())
+	return store.OpenFor(cfg.WithoutKeys(), issuer)
 }
 
 // read returns the ring, for a command that needs no private key.
@@ -163,16 +163,12 @@ func (f *ringFlags) read(cmd *cobra.Command) (*rotation.Ring, error) {
 // readRing returns the ring in a store, which must be that of issuer unless that
 // is "".
 func readRing(ctx context.Context, cfg store.Config, issuer string) (*rotation.Ring, error) {
-	s, err := store.Open(cfg.WithoutKeys())
+	s, err := store.OpenFor(cfg.WithoutKeys(), issuer)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	r, err := s.Read(ctx)
-	if err == nil && issuer != "" {
-		err = r.CheckIssuer(issuer)
-	}
-	return r, err
+	return s.Read(ctx)
 }
 
 // addWitnessFlags adds the flags for the witnesses of a ring.

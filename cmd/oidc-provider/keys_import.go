@@ -56,6 +56,10 @@ is for the keys of legacy Secret tokens.`,
 			if err != nil {
 				return err
 			}
+			_, issuer, err := ring.resolve(cmd)
+			if err != nil {
+				return err
+			}
 			s, err := ring.open(cmd)
 			if err != nil {
 				return err
@@ -67,12 +71,12 @@ is for the keys of legacy Secret tokens.`,
 				if exclude {
 					return errors.New("--exclude-from-discovery is for public keys: a key that signs must stand in the key set (hint: import the public half, openssl pkey -pubout)")
 				}
-				r, err = importSigning(cmd, s, private[0], lifetime, ring.issuer, &policy, seal.recipients)
+				r, err = importSigning(cmd, s, private[0], lifetime, issuer, &policy, seal.recipients)
 			case len(private) == 0:
 				if seal.recipients != nil {
 					return errors.New("--recipient is for private keys, and these are public")
 				}
-				r, err = importVerifying(cmd, s, public, ring.issuer, exclude)
+				r, err = importVerifying(cmd, s, public, exclude)
 			default:
 				return fmt.Errorf("%s holds %d private and %d public keys: want one private key, or public keys only", args[0], len(private), len(public))
 			}
@@ -143,11 +147,6 @@ func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, li
 	}
 	policy := set.Rotation()
 	r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
-		if issuer != "" {
-			if err := r.CheckIssuer(issuer); err != nil {
-				return r, err
-			}
-		}
 		if recipients != nil && !slices.Equal(recipients, r.Recipients) {
 			return r, fmt.Errorf("the ring is there already, with keys that are sealed for %s (hint: leave --recipient out, and run `%s keys reseal` before or afterwards)", names(r.Recipients), program())
 		}
@@ -181,7 +180,7 @@ func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, li
 	return r, s.Create(cmd.Context(), r)
 }
 
-func importVerifying(cmd *cobra.Command, s *store.Handle, keys []jwks.PublicKey, issuer string, exclude bool) (*rotation.Ring, error) {
+func importVerifying(cmd *cobra.Command, s *store.Handle, keys []jwks.PublicKey, exclude bool) (*rotation.Ring, error) {
 	for _, name := range policyFlagNames {
 		if typed(cmd.Flags(), name) {
 			return nil, fmt.Errorf("--%s is for beginning a ring, and a public key does not begin one", name)
@@ -190,11 +189,6 @@ func importVerifying(cmd *cobra.Command, s *store.Handle, keys []jwks.PublicKey,
 	return s.Update(cmd.Context(), func(before *rotation.Ring) (*rotation.Ring, error) {
 		var err error
 		r := before
-		if issuer != "" {
-			if err := r.CheckIssuer(issuer); err != nil {
-				return r, err
-			}
-		}
 		for _, key := range keys {
 			if len(keys) > 1 && before.Knows(key.KeyID()) {
 				continue

@@ -38,7 +38,11 @@ them as well.`,
 			if err := seal.check(); err != nil {
 				return err
 			}
-			r, err := newRing(cmd, ring.issuer, &policy)
+			_, issuer, err := ring.resolve(cmd)
+			if err != nil {
+				return err
+			}
+			r, err := newRing(cmd, issuer, &policy)
 			if err != nil {
 				return err
 			}

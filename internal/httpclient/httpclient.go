@@ -45,6 +45,23 @@ func CAPool(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading CA certificates from %s: %w", file, err)
 	}
+	return pool(file, data)
+}
+
+// RegularCAPool is CAPool for a process that reads the file again and again: it
+// refuses everything that is not a regular file, such as a pipe, which could block.
+func RegularCAPool(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, _, err := input.ReadFile(file, maxCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading CA certificates: %w", err)
+	}
+	return pool(file, data)
+}
+
+func pool(file string, data []byte) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(data) {
 		return nil, fmt.Errorf("reading CA certificates from %s: no certificate in PEM form", file)

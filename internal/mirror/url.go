@@ -69,7 +69,7 @@ func (s *URL) Fetch(ctx context.Context) (keys []jwks.PublicKey, skipped []error
 }
 
 func (s *URL) connect() (*http.Client, error) {
-	roots, err := httpclient.CAPool(s.caFile)
+	roots, err := httpclient.RegularCAPool(s.caFile)
 	if err != nil {
 		return nil, err
 	}

@@ -163,6 +163,8 @@ func TestURLReadsTheCAAgain(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.crt")
 	s := newURL(t, server.URL, ca)
 	fetch(t, s, nil, "reading CA certificates")
+	// A pipe would block.
+	fetch(t, newURL(t, server.URL, "/dev/null"), nil, "not a regular file")
 	write(t, ca, "no PEM")
 	fetch(t, s, nil, "no certificate in PEM")
 	write(t, ca, testKey(t, "rsa-certificate.pem"))

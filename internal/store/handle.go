@@ -19,12 +19,17 @@ type Handle struct {
 	// Sealer opens and seals private keys.
 	Sealer *seal.Sealer
 
-	name string
+	name   string
+	issuer string // whose ring it must be, "" for any
 }
 
 // Open opens the store that cfg describes. It sends nothing, and nothing has to
 // exist yet. The caller must close the handle.
-func Open(cfg Config) (*Handle, error) {
+func Open(cfg Config) (*Handle, error) { return OpenFor(cfg, "") }
+
+// OpenFor is Open for a handle that refuses to read or write the ring of another
+// issuer, unless issuer is "".
+func OpenFor(cfg Config, issuer string) (*Handle, error) {
 	sealer, err := seal.New(cfg.seal())
 	if err != nil {
 		return nil, err
@@ -34,7 +39,7 @@ func Open(cfg Config) (*Handle, error) {
 		sealer.Close()
 		return nil, err
 	}
-	return &Handle{Store: s, Sealer: sealer, name: cfg.Store}, nil
+	return &Handle{Store: s, Sealer: sealer, name: cfg.Store, issuer: issuer}, nil
 }
 
 // Close closes the connections to the store and to the KMS plugin.
@@ -52,18 +57,37 @@ func (h *Handle) String() string { return h.name }
 // Read returns the ring. Its error wraps [rotation.ErrEmpty] if there is none.
 func (h *Handle) Read(ctx context.Context) (*rotation.Ring, error) {
 	r, err := rotation.Read(ctx, h.Store)
+	if err == nil {
+		err = h.check(r)
+	}
 	return r, h.explain(err)
 }
 
 // Create writes the first ring into an empty store. See [rotation.Create].
 func (h *Handle) Create(ctx context.Context, r *rotation.Ring) error {
-	return h.explain(rotation.Create(ctx, h.Store, h.Sealer, r))
+	err := h.check(r)
+	if err == nil {
+		err = rotation.Create(ctx, h.Store, h.Sealer, r)
+	}
+	return h.explain(err)
 }
 
 // Update changes the ring. See [rotation.Update].
 func (h *Handle) Update(ctx context.Context, change func(*rotation.Ring) (*rotation.Ring, error)) (*rotation.Ring, error) {
-	r, err := rotation.Update(ctx, h.Store, h.Sealer, change)
+	r, err := rotation.Update(ctx, h.Store, h.Sealer, func(r *rotation.Ring) (*rotation.Ring, error) {
+		if err := h.check(r); err != nil {
+			return r, err
+		}
+		return change(r)
+	})
 	return r, h.explain(err)
+}
+
+func (h *Handle) check(r *rotation.Ring) error {
+	if h.issuer == "" {
+		return nil
+	}
+	return r.CheckIssuer(h.issuer)
 }
 
 // explain adds to an error which store it is about.
