@@ -102,8 +102,8 @@ is sent over the network.`,
 	return cmd
 }
 
-// loadAll reads a configuration with the files of its issuersDir. Whatever is
-// wrong is an error.
+// loadAll reads a configuration file with the files of its issuersDir. Every
+// problem is an error.
 func loadAll(file string) (*config.Config, []config.Issuer, error) {
 	cfg, err := config.Load(file)
 	if err != nil {

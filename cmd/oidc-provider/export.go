@@ -45,16 +45,16 @@ looked at: the files of issuers that are gone are yours to remove.
 Serve the key set as application/jwk-set+json and the configuration as
 application/json, both with Cache-Control: max-age of a few minutes.
 
-An issuer that cannot be read keeps the files that it has; the others are written
-all the same, and the exit status is 1. Repeat this at least four times within
-the publish-ahead of a ring: servers hand over without waiting for files, unless
-the ring names them as a copy: see 'keys copies'.`,
+An issuer that cannot be read keeps its files; the others are written, and the exit
+status is 1. Repeat this at least four times within
+the publish-ahead of a ring: servers rotate without waiting for files, unless they are
+a registered copy of the ring: see 'keys copies'.`,
 		Example: `  oidc-provider export --out public --store /var/lib/oidc-provider
   oidc-provider export --out public --config config.yaml && aws s3 sync public/oidc.example.com s3://oidc-example-com`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out == "" {
-				return errors.New("--out is required (hint: the directory to write to)")
+				return hint.Errorf("the directory to write to", "--out is required")
 			}
 			if err := ring.check(cmd); err != nil {
 				return err
@@ -183,7 +183,7 @@ func (e *exported) write(issuer discovery.Issuer, files map[string][]byte, out s
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(out) // whatever an issuer's host and path may be
+	root, err := os.OpenRoot(out) // no host or path of an issuer leads out of it
 	if err != nil {
 		return err
 	}

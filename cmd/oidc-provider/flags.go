@@ -29,16 +29,20 @@ const (
 
 // addStoreFlags adds the flags that fill cfg.
 func addStoreFlags(flags *pflag.FlagSet, cfg *store.Config) {
-	flags.StringVar(&cfg.Store, "store", defaultStore, "`STORE` of the ring: a directory, etcd://HOST:2379,HOST:2379/PREFIX or secret:NAMESPACE/NAME")
+	flags.StringVar(&cfg.Store, "store", defaultStore,
+		"`STORE` of the ring: a directory, etcd://HOST:2379,HOST:2379/PREFIX or secret:NAMESPACE/NAME")
 	flags.StringVar(&cfg.Etcd.CAFile, "etcd-ca-file", "", "PEM `FILE` with the CA of the etcd servers")
 	flags.StringVar(&cfg.Etcd.CertFile, "etcd-cert-file", "", "PEM `FILE` with the client certificate for etcd")
 	flags.StringVar(&cfg.Etcd.KeyFile, "etcd-key-file", "", "PEM `FILE` with the key of that certificate")
 	flags.StringVar(&cfg.Etcd.User, "etcd-user", "", "user `NAME` to log in to etcd")
 	flags.StringVar(&cfg.Etcd.PasswordFile, "etcd-password-file", "", "`FILE` with the password of that user")
-	flags.StringVar(&cfg.Kubeconfig, "kubeconfig", "", "kubeconfig `FILE` for a store in a Secret; default as kubectl, or the cluster this runs in")
+	flags.StringVar(&cfg.Kubeconfig, "kubeconfig", "",
+		"kubeconfig `FILE` for a store in a Secret; default as kubectl, or the cluster this runs in")
 	flags.StringVar(&cfg.Context, "context", "", "context `NAME` in the kubeconfig")
-	flags.StringSliceVar(&cfg.AgeIdentities, "age-identity", nil, "`FILE` with the age identity that opens sealed keys; may be given several times")
-	flags.StringVar(&cfg.KMSSocket, "kms-socket", "", "Unix socket `FILE` of the Kubernetes KMS v2 plugin that seals and opens keys")
+	flags.StringSliceVar(&cfg.AgeIdentities, "age-identity", nil,
+		"`FILE` with the age identity that opens sealed keys; may be given several times")
+	flags.StringVar(&cfg.KMSSocket, "kms-socket", "",
+		"Unix socket `FILE` of the Kubernetes KMS v2 plugin that seals and opens keys")
 }
 
 // ringFlags say which ring a command works on: the one in the store that flags
@@ -51,7 +55,8 @@ type ringFlags struct {
 func (f *ringFlags) add(cmd *cobra.Command) {
 	addStoreFlags(cmd.Flags(), &f.store)
 	cmd.Flags().StringVar(&f.file, "config", "", "configuration `FILE` of serve that names the store, instead of --store")
-	cmd.Flags().StringVar(&f.issuer, "issuer", "", "`URL` of the issuer; with --config optional if it has one managed issuer")
+	cmd.Flags().StringVar(&f.issuer, "issuer", "",
+		"`URL` of the issuer; with --config optional if it has one managed issuer")
 }
 
 // resolve returns how to open the store, and the issuer whose ring must be in it,
@@ -68,7 +73,8 @@ func (f *ringFlags) resolve(cmd *cobra.Command) (cfg store.Config, issuer string
 	case err != nil:
 		return cfg, "", err
 	case len(managed) > 1:
-		return cfg, "", hint.Errorf("add --issuer with one of "+issuerNames(managed), "%s has %d managed issuers", f.file, len(managed))
+		return cfg, "", hint.Errorf("add --issuer with one of "+issuerNames(managed), "%s has %d managed issuers", f.file,
+			len(managed))
 	}
 	return managed[0].Managed.Config, managed[0].Issuer, nil
 }
@@ -114,7 +120,8 @@ func (f *ringFlags) managed() (managed []config.Issuer, err error) {
 	}
 	n := slices.IndexFunc(managed, func(i config.Issuer) bool { return i.Issuer == f.issuer })
 	if n < 0 {
-		return nil, hint.Errorf("its managed issuers are "+issuerNames(managed), "%s has no managed issuer %q", f.file, f.issuer)
+		return nil, hint.Errorf("its managed issuers are "+issuerNames(managed), "%s has no managed issuer %q", f.file,
+			f.issuer)
 	}
 	return managed[n : n+1], nil
 }
@@ -173,8 +180,9 @@ func readRing(ctx context.Context, cfg store.Config, issuer string) (*rotation.R
 
 // addWitnessFlags adds the flags for the witnesses of a ring.
 func addWitnessFlags(flags *pflag.FlagSet, urls *[]string, caFile *string) {
-	flags.StringSliceVar(urls, "witness", nil, "`URL` of a key set; a ring that lacks one of its keys is rejected as an old backup; "+
-		"may be given several times; default the issuer's own if it is https; \"none\" asks no server")
+	flags.StringSliceVar(urls, "witness", nil,
+		"`URL` of a key set; a ring that lacks one of its keys is rejected as an old backup; "+
+			"may be given several times; default the issuer's own if it is https; \"none\" asks no server")
 	flags.StringVar(caFile, "witness-ca-file", "", "PEM `FILE` with the CA of the witnesses; default the system's")
 }
 
@@ -182,7 +190,8 @@ func addWitnessFlags(flags *pflag.FlagSet, urls *[]string, caFile *string) {
 type recipientFlag struct{ recipients []string }
 
 func (f *recipientFlag) add(flags *pflag.FlagSet, usage string) {
-	flags.StringSliceVar(&f.recipients, "recipient", nil, usage+`: an age recipient (age1…), or "kms" for the plugin at --kms-socket; may be given several times`)
+	flags.StringSliceVar(&f.recipients, "recipient", nil,
+		usage+`: an age recipient (age1…), or "kms" for the plugin at --kms-socket; may be given several times`)
 }
 
 // check refuses recipients that cannot be sealed for.
@@ -207,11 +216,14 @@ func (p *policyFlags) add(flags *pflag.FlagSet) {
 	duration := func(value *config.Duration, name string, standard rotation.Duration, usage string) {
 		flags.DurationVar((*time.Duration)(value), name, time.Duration(standard), usage)
 	}
-	flags.StringVar(&p.Schedule, "schedule", d.Schedule, "`SCHEDULE` on which a new key becomes active: \"@every 720h\", \"@weekly\", or minute hour day month weekday in UTC")
-	flags.StringVar(&p.Algorithm, "algorithm", string(d.Algorithm), "`ALGORITHM` of new keys: "+strings.Join(algorithms, ", "))
+	flags.StringVar(&p.Schedule, "schedule", d.Schedule,
+		"`SCHEDULE` on which a new key becomes active: \"@every 720h\", \"@weekly\", or minute hour day month weekday in UTC")
+	flags.StringVar(&p.Algorithm, "algorithm", string(d.Algorithm),
+		"`ALGORITHM` of new keys: "+strings.Join(algorithms, ", "))
 	flags.IntVar(&p.RSABits, "rsa-bits", d.RSABits, "`BITS` of new RS256 keys: 2048, 3072 or 4096")
 	duration(&p.PublishAhead, "publish-ahead", d.PublishAhead, "how long a key is published before it signs")
-	duration(&p.MaxTokenLifetime, "max-token-lifetime", d.MaxTokenLifetime, "longest lifetime of a signed token; retired keys stay published for as long")
+	duration(&p.MaxTokenLifetime, "max-token-lifetime", d.MaxTokenLifetime,
+		"longest lifetime of a signed token; retired keys stay published for as long")
 	duration(&p.ClockSkew, "clock-skew", d.ClockSkew, "largest difference between the clocks of two machines")
 }
 

@@ -21,12 +21,13 @@ change within two seconds.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(), newKeysImportCommand(),
+	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(),
+		newKeysImportCommand(),
 		newKeysCopiesCommand(), newKeysBackupCommand(), newKeysRestoreCommand(), newKeysResealCommand(), newKeysRBACCommand())
 	return cmd
 }
 
-// printKeys says in words what r is now, for somebody who has just changed it.
+// printKeys prints what r is after a change.
 func printKeys(w io.Writer, r *rotation.Ring) {
 	at := r.At(time.Now())
 	for i := range r.Keys {
@@ -46,15 +47,15 @@ func printKeys(w io.Writer, r *rotation.Ring) {
 	}
 }
 
-// though says which copies may lack k, which is in use.
+// though returns which copies may lack k, which is in use.
 func though(r *rotation.Ring, k *rotation.Key) string {
 	if lacking := r.Lacking(k); len(lacking) > 0 {
-		return fmt.Sprintf(", though %s not acknowledged it", copiesHave(lacking))
+		return fmt.Sprintf(", though %s not confirmed it", copiesHave(lacking))
 	}
 	return ""
 }
 
-// when says when k, which is next, will sign.
+// when returns when k, which is next, will sign.
 func when(r *rotation.Ring, k *rotation.Key) string {
 	lacking, published := r.Lacking(k), !k.ConfirmedAt.IsZero()
 	switch {
@@ -67,10 +68,11 @@ func when(r *rotation.Ring, k *rotation.Key) string {
 	case !published:
 		return "once a server has published it for " + k.PublishAhead.String()
 	}
-	return fmt.Sprintf("no sooner than %s, which a server is about to plan", formatTime(r.KnownSince(k).Add(time.Duration(k.PublishAhead))))
+	return fmt.Sprintf("no sooner than %s, which a server is about to plan",
+		formatTime(r.KnownSince(k).Add(time.Duration(k.PublishAhead))))
 }
 
-// copiesHave is "copy a has", or "the copies a, b have" of several.
+// copiesHave returns "copy a has", or "the copies a, b have".
 func copiesHave(names []string) string {
 	verb := " has"
 	if len(names) > 1 {
@@ -79,7 +81,7 @@ func copiesHave(names []string) string {
 	return rotation.NameCopies(names) + verb
 }
 
-// waitsFor says what the hand-over to the next key waits for.
+// waitsFor returns what the rotation to the next key waits for.
 func waitsFor(w *rotation.Waiting) []string {
 	list := []string{}
 	if w.Server {

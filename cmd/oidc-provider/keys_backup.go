@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
@@ -28,7 +29,7 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 		Example: `  # A backup that the same identities open
   oidc-provider keys backup ring-2026-01-31.json --store etcd://127.0.0.1:2379/oidc-provider
 
-  # One for an identity that lies in a safe
+  # A backup for an identity in a safe
   oidc-provider keys backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p > backup.json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,7 +53,8 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 					return err
 				}
 			} else if len(r.Recipients) == 0 {
-				return errors.New("the private keys of this ring are plain, and so would be the backup (hint: add --recipient with an age recipient, which age-keygen makes; --plain writes it all the same)")
+				return hint.Errorf("add --recipient with an age recipient, which age-keygen makes; --plain writes it anyway",
+					"the private keys of this ring are plain, and so would be the backup")
 			}
 			data, err := r.Encode()
 			if err != nil {
@@ -72,11 +74,11 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 	}
 	ring.add(cmd)
 	seal.add(cmd.Flags(), "seal the backup for")
-	cmd.Flags().BoolVar(&plain, "plain", false, "write private keys that whoever reads the backup can use")
+	cmd.Flags().BoolVar(&plain, "plain", false, "write private keys that anyone who reads the backup can use")
 	return cmd
 }
 
-// sealedAs is r, otherwise unchanged, with its keys sealed for others.
+// sealedAs returns r, otherwise unchanged, with its keys sealed for others.
 func sealedAs(cmd *cobra.Command, s *store.Handle, r *rotation.Ring, recipients []string) (*rotation.Ring, error) {
 	open, err := r.Unseal(cmd.Context(), s.Sealer)
 	if err != nil {
@@ -90,12 +92,11 @@ func sealedAs(cmd *cobra.Command, s *store.Handle, r *rotation.Ring, recipients 
 	return next.Seal(cmd.Context(), s.Sealer)
 }
 
-// writeBackup replaces no file: the one that is there may be the last copy of
-// something.
+// writeBackup replaces no file: an existing one may be the last copy of something.
 func writeBackup(name string, data []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%s exists and was left as it is (hint: name another file)", name)
+		return hint.Errorf("name another file", "%s exists and was left unchanged", name)
 	}
 	if err != nil {
 		return err

@@ -16,18 +16,17 @@ func newKeysCopiesCommand() *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
 		Use:   "copies",
-		Short: "Show, name and forget copies of the key set that hand-overs wait for",
-		Long: `Show the copies of the key set that the ring names, and which keys each of them
-has acknowledged.
+		Short: "Show, add and remove copies of the key set that rotations wait for",
+		Long: `Show the registered copies of the key set, and which keys each of them has
+confirmed.
 
-A copy is a place that relying parties take the keys from and no server writes to:
-a key set that was uploaded to Google Cloud, public keys in Vault, files in a
-bucket. Once it is named, no key signs before it is known to be there: a hand-over
-waits until 'keys copies confirm' says so, and for publish-ahead after that. The
+A copy is a place that relying parties read keys from and no server writes to: a
+key set that was uploaded to Google Cloud, public keys in Vault, files in a bucket.
+Once it is registered, no key signs before the copy has it: a rotation waits until 'keys copies confirm' says so, and for publish-ahead after that. The
 active key signs on meanwhile. 'keys rotate --force' and 'keys revoke' do not wait.
 A revoked key is shown until 'keys copies confirm --from' sees that it was taken out.
 
-No private key is needed for this: sealed ones stay closed.`,
+It needs no private key: sealed keys stay sealed.`,
 		Example: `  oidc-provider keys copies
   oidc-provider keys copies add google-prod
   oidc-provider keys copies -o json | jq -r '.copies[] | select(any(.keys[]; .confirmedAt == null)).name'`,
@@ -60,8 +59,8 @@ type copiesInfo struct {
 type copyInfo struct {
 	Name  string    `json:"name"`
 	Since time.Time `json:"since"`
-	// Keys are those of the key set, with when the copy has acknowledged them,
-	// null if it has not, and revoked ones that it has acknowledged.
+	// Keys are those of the key set, with when the copy has confirmed them, null if
+	// it has not, and revoked keys that it had confirmed.
 	Keys []copiedKey `json:"keys"`
 }
 
@@ -93,25 +92,25 @@ func listCopies(r *rotation.Ring, at time.Time) []copyInfo {
 
 func printCopyTable(cmd *cobra.Command, copies []copyInfo) error {
 	if len(copies) == 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "The ring names no copies: hand-overs wait for its servers alone.\n")
+		fmt.Fprintf(cmd.ErrOrStderr(), "The ring has no copies: rotations wait only for its servers.\n")
 		return nil
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "NAME\tKID\tPHASE\tCONFIRMED")
 	for _, c := range copies {
 		for _, k := range c.Keys {
-			acknowledged := "<no>"
+			confirmed := "<no>"
 			if k.ConfirmedAt != nil {
-				acknowledged = formatTime(*k.ConfirmedAt)
+				confirmed = formatTime(*k.ConfirmedAt)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\n", c.Name, k.KeyID, k.Phase, acknowledged, meaning(k))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\n", c.Name, k.KeyID, k.Phase, confirmed, meaning(k))
 		}
 	}
 	return w.Flush()
 }
 
-// meaning is the last cell of a key that a copy should have and may lack, or the
-// other way round.
+// meaning returns the last cell of a key that a copy should have and may lack, or
+// the reverse.
 func meaning(k copiedKey) string {
 	switch has := k.ConfirmedAt != nil; {
 	case has && k.Phase == rotation.Revoked:
@@ -126,11 +125,11 @@ func newKeysCopiesAddCommand() *cobra.Command {
 	var ring ringFlags
 	cmd := &cobra.Command{
 		Use:   "add NAME",
-		Short: "Name a copy of the key set that hand-overs wait for",
-		Long: `Name a copy of the key set that hand-overs wait for from now on. The name is yours
-to choose: a-z, 0-9, - . and _.
+		Short: "Add a copy of the key set that rotations wait for",
+		Long: `Add a copy of the key set that rotations wait for from now on. Choose any name of
+a-z, 0-9, - . and _.
 
-A hand-over that is planned already waits as well. If it is nearer than
+A rotation that is already planned waits as well. If it is nearer than
 publish-ahead, a server that is cut off from the store may follow the plan all the
 same; the command says so. Servers must be of a version that knows copies: older
 ones refuse the ring.`,
@@ -178,10 +177,12 @@ func warnOfPlan(cmd *cobra.Command, r *rotation.Ring, name string, signs time.Ti
 		return
 	}
 	if !standby.SignFrom.IsZero() {
-		warn(cmd, "key %s signs from %s, which is too near to be put off, and copy %s may not have it: bring it there before then", standby.KeyID, formatTime(signs), name)
+		warn(cmd, "key %s signs from %s, which is too near to be put off, and copy %s may not have it: bring it there "+
+			"before then", standby.KeyID, formatTime(signs), name)
 		return
 	}
-	warn(cmd, "key %s waits for copy %s now, but a server that does not hear of that may sign with it from %s: bring it there before then", standby.KeyID, name, formatTime(signs))
+	warn(cmd, "key %s waits for copy %s now, but a server that does not hear of that may sign with it from %s: bring "+
+		"it there before then", standby.KeyID, name, formatTime(signs))
 }
 
 // keySetURL is where the world finds the key set of r.
@@ -198,9 +199,9 @@ func newKeysCopiesRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "remove NAME",
 		Aliases: []string{"rm"},
-		Short:   "Forget a copy: hand-overs do not wait for it any more",
-		Long: `Forget a copy: hand-overs do not wait for it any more, and one that waited for it
-alone goes on. What the copy has acknowledged is forgotten, too.`,
+		Short:   "Remove a copy: rotations do not wait for it any more",
+		Long: `Remove a copy: rotations do not wait for it any more, and one that waited only
+for it continues. What the copy has confirmed is forgotten.`,
 		Example: `  oidc-provider keys copies remove google-prod`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -210,7 +211,8 @@ alone goes on. What the copy has acknowledged is forgotten, too.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Removed copy %s: relying parties that go by it reject tokens of the keys that follow. The keys are\n", args[0])
+			fmt.Fprintf(cmd.OutOrStdout(), "Removed copy %s: relying parties that go by it reject tokens of the keys that "+
+				"follow. The keys are\n", args[0])
 			printKeys(cmd.OutOrStdout(), r)
 			return nil
 		},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
 )
@@ -51,7 +52,7 @@ func jsonText(t testing.TB, v any) string {
 	return string(data)
 }
 
-// What a copy really holds decides what is acknowledged, however it is shown.
+// What a copy really holds decides what is confirmed, in every format.
 func TestHeld(t *testing.T) {
 	r := copiedRing(t)
 	active, next := r.Keys[0].PublicKey(), r.Keys[1].PublicKey()
@@ -80,17 +81,17 @@ func TestHeld(t *testing.T) {
 		"PEM":                           {publicPEM(next, active), []jwks.PublicKey{active, next}, ""},
 		"the next key alone":            {keySet(t, next), []jwks.PublicKey{next}, "does not have key " + active.KeyID() + ", which signs"},
 		"the next key is missing":       {keySet(t, active), nil, "does not have key " + next.KeyID() + ", which is next"},
-		"nothing":                       {`{"keys":[]}`, nil, "nothing was acknowledged"},
+		"nothing":                       {`{"keys":[]}`, nil, "nothing was confirmed"},
 		"the next key under other kid":  {rename(both, next, foreign.PublicKey), nil, "does not have key " + next.KeyID()},
 		"another key under its kid":     {rename(keySet(t, active, foreign.PublicKey), foreign.PublicKey, next), nil, "does not have key " + next.KeyID()},
 		"one more":                      {keySet(t, active, next, foreign.PublicKey), []jwks.PublicKey{active, next}, "never in the ring"},
-		"one that nobody understands":   {strings.Replace(both, `[`, `[{"kty":"XX","kid":"x"},`, 1), []jwks.PublicKey{active, next}, "passed over"},
+		"one of an unknown type":        {strings.Replace(both, `[`, `[{"kty":"XX","kid":"x"},`, 1), []jwks.PublicKey{active, next}, "relying parties ignore"},
 		"a private key in a set":        {strings.Replace(both, `"kty"`, `"d":"AAAA","kty"`, 1), nil, "private"},
-		"a private key in PEM":          {testKey(t, "rsa-pkcs1.pem"), nil, "whoever can read the copy can sign"},
-		"Google that fetches":           {google(""), nil, "Google Cloud asks"},
-		"Vault that fetches":            {vault(), nil, "Vault asks"},
+		"a private key in PEM":          {testKey(t, "rsa-pkcs1.pem"), nil, "anyone who can read the copy can sign"},
+		"Google that fetches":           {google(""), nil, "Google Cloud fetches them"},
+		"Vault that fetches":            {vault(), nil, "Vault fetches them"},
 		"other JSON":                    {`{"hello":1}`, nil, "no array named keys"},
-		"half of it":                    {both[:len(both)-1], nil, "no whole JSON"},
+		"half of it":                    {both[:len(both)-1], nil, "not a complete JSON"},
 		"nothing at all":                {"", nil, "no key found"},
 		"Google with something else in": {google("<html>"), nil, "parsing key set"},
 	} {
@@ -103,7 +104,7 @@ func TestHeld(t *testing.T) {
 			cmd.SetErr(&stderr)
 			c.warn(cmd, "google")
 			said = stderr.String()
-			has, err = c.acknowledge("google", nil)
+			has, err = c.confirm("google", nil)
 		}
 		var want []string
 		for _, key := range tt.has {
@@ -113,7 +114,7 @@ func TestHeld(t *testing.T) {
 			has, said = nil, said+err.Error()
 		}
 		if !slices.Equal(has, want) || !strings.Contains(said, tt.want) || tt.want == "" && said != "" {
-			t.Errorf("%s: acknowledges %v, want %v; says %q, want %q", name, has, want, said, tt.want)
+			t.Errorf("%s: confirms %v, want %v; says %q, want %q", name, has, want, said, tt.want)
 		}
 	}
 }
@@ -136,7 +137,7 @@ func FuzzHeld(f *testing.F) {
 		if got := len(c.has) + len(c.lacks); got != 2 {
 			t.Fatalf("%d keys are there or not, want 2", got)
 		}
-		if _, err := c.acknowledge("google", nil); (err == nil) != slices.Contains(c.has, r.Keys[1].KeyID) {
+		if _, err := c.confirm("google", nil); (err == nil) != slices.Contains(c.has, r.Keys[1].KeyID) {
 			t.Fatalf("it has %v, and %v", c.has, err)
 		}
 	})
@@ -144,7 +145,7 @@ func FuzzHeld(f *testing.F) {
 
 // Whoever names the next key has brought the key set with it, and nothing that
 // has come since.
-func TestAcknowledgeSaid(t *testing.T) {
+func TestConfirmByKID(t *testing.T) {
 	r := copiedRing(t)
 	active, next := r.Keys[0].KeyID, r.Keys[1].KeyID
 	later, err := jwks.Generate(jose.ES256, 0)
@@ -161,13 +162,13 @@ func TestAcknowledgeSaid(t *testing.T) {
 		"a later key":    {[]string{later.KeyID()}, []string{later.KeyID()}},
 		"an unknown key": {[]string{"nobody"}, []string{"nobody"}}, // ConfirmCopy refuses it
 	} {
-		a := acknowledgement{name: "google", kids: tt.given}
+		a := confirmation{name: "google", kids: tt.given}
 		if got, err := a.said(r, r.Updated); err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %v, %v, want %v", name, got, err, tt.want)
 		}
 	}
-	a := acknowledgement{name: "google", command: "acknowledge google"}
-	if _, err := a.said(r, r.Updated); err == nil || !strings.Contains(err.Error(), "`acknowledge google "+next+"`") {
+	a := confirmation{name: "google", command: "confirm google"}
+	if _, err := a.said(r, r.Updated); err == nil || !strings.Contains(hint.Of(err), "`confirm google "+next+"`") {
 		t.Errorf("no key: got %v, want a hint that names the next one", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
 	"oidc-provider/jwks"
 	"oidc-provider/rotation"
@@ -25,21 +26,21 @@ func newKeysImportCommand() *cobra.Command {
 		Short: "Bring in a key that was made elsewhere",
 		Long: `Bring in a key that was made elsewhere, from a PEM file or - for standard input.
 
-A private key begins a ring and signs at once: so a cluster's own sa.key carries
-on under the same kid. The store must be empty, which needs --issuer and takes
+A private key starts a ring and signs at once, so that a cluster's own sa.key
+stays in use under the same kid. The store must be empty, which needs --issuer and takes
 the policy flags of init, or hold a ring that no server has published yet. Once
 it retires, the key stays published for as long as tokens may live that it has
 signed elsewhere: a year, unless --issued-token-lifetime says otherwise, since
 that is what kube-apiserver gives the tokens of Pods by default.
 
 A public key, a certificate, or a key set (JWKS) in JSON is published so that
-tokens by it verify, until it is revoked; of several keys, those that the ring
-knows are passed over. With --exclude-from-discovery only kube-apiserver sees it: that
+its tokens verify, until it is revoked; of several keys, those that the ring
+already has are skipped. With --exclude-from-discovery only kube-apiserver sees it: that
 is for the keys of legacy Secret tokens.`,
-		Example: `  # Carry on with the key that kube-apiserver has used so far
+		Example: `  # Continue with the key that kube-apiserver has used so far
   oidc-provider keys import /etc/kubernetes/pki/sa.key --issuer https://oidc.example.com
 
-  # Go on verifying tokens of another key
+  # Verify tokens of another key
   oidc-provider keys import old-sa.pub
 
   # Make a ring that was restored from an old backup know what the world has seen since
@@ -69,7 +70,8 @@ is for the keys of legacy Secret tokens.`,
 			switch {
 			case len(private) == 1 && len(public) == 0:
 				if exclude {
-					return errors.New("--exclude-from-discovery is for public keys: a key that signs must stand in the key set (hint: import the public half, openssl pkey -pubout)")
+					return hint.Errorf("import the public half: openssl pkey -pubout",
+						"--exclude-from-discovery is for public keys: a key that signs must be in the key set")
 				}
 				r, err = importSigning(cmd, s, private[0], lifetime, issuer, &policy, seal.recipients)
 			case len(private) == 0:
@@ -78,7 +80,8 @@ is for the keys of legacy Secret tokens.`,
 				}
 				r, err = importVerifying(cmd, s, public, exclude)
 			default:
-				return fmt.Errorf("%s holds %d private and %d public keys: want one private key, or public keys only", args[0], len(private), len(public))
+				return fmt.Errorf("%s holds %d private and %d public keys: want one private key, or public keys only", args[0],
+					len(private), len(public))
 			}
 			if err != nil {
 				return err
@@ -91,7 +94,8 @@ is for the keys of legacy Secret tokens.`,
 	ring.add(cmd)
 	policy.add(cmd.Flags())
 	seal.add(cmd.Flags(), "seal the private keys of a new ring for")
-	cmd.Flags().DurationVar(&lifetime, "issued-token-lifetime", rotation.ExtendedLifetime, "longest lifetime of tokens that a private key has signed elsewhere")
+	cmd.Flags().DurationVar(&lifetime, "issued-token-lifetime", rotation.ExtendedLifetime,
+		"longest lifetime of tokens that a private key has signed elsewhere")
 	cmd.Flags().BoolVar(&exclude, "exclude-from-discovery", false, "show a public key to kube-apiserver only")
 	return cmd
 }
@@ -132,15 +136,17 @@ func readKeySet(data []byte) ([]jwks.PublicKey, error) {
 			return nil, err
 		}
 		if derived.KeyID() != key.KeyID() {
-			return nil, fmt.Errorf("key %d has kid %q and would be published as %s, so that its tokens do not verify", i, key.KeyID(), derived.KeyID())
+			return nil, fmt.Errorf("key %d has kid %q and would be published as %s, so that its tokens do not verify", i,
+				key.KeyID(), derived.KeyID())
 		}
 	}
 	return keys, nil
 }
 
-// importSigning begins a ring with key, in an empty store or one that nobody
-// has served yet.
-func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, lifetime time.Duration, issuer string, flags *policyFlags, recipients []string) (*rotation.Ring, error) {
+// importSigning starts a ring with key, in an empty store or one that no server has
+// published yet.
+func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, lifetime time.Duration, issuer string,
+	flags *policyFlags, recipients []string) (*rotation.Ring, error) {
 	set, err := flags.policy(cmd.Flags())
 	if err != nil {
 		return nil, err
@@ -148,7 +154,8 @@ func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, li
 	policy := set.Rotation()
 	r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
 		if recipients != nil && !slices.Equal(recipients, r.Recipients) {
-			return r, fmt.Errorf("the ring is there already, with keys that are sealed for %s (hint: leave --recipient out, and run `%s keys reseal` before or afterwards)", names(r.Recipients), program())
+			return r, hint.Errorf(fmt.Sprintf("omit --recipient, and run `%s keys reseal` before or after", program()),
+				"the ring already exists, with keys that are sealed for %s", names(r.Recipients))
 		}
 		r, err := rotation.SetPolicy(r, policy, time.Now())
 		if err != nil {
@@ -160,7 +167,8 @@ func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, li
 		return r, err
 	}
 	if issuer == "" {
-		return nil, errors.New("the store is empty, and a new ring needs its issuer (hint: add --issuer, with the URL that kube-apiserver has as --service-account-issuer)")
+		return nil, hint.Errorf("add --issuer with the URL of kube-apiserver's --service-account-issuer",
+			"the store is empty, and a new ring needs its issuer")
 	}
 	parsed, err := parseIssuer(cmd, issuer)
 	if err != nil {

@@ -24,7 +24,7 @@ store keep to them. A store that holds anything already is left as it is.
 With --recipient the private keys are sealed before they reach the store. Make an
 age identity with age-keygen, name its recipient here, and give the file to the
 servers as --age-identity; or name "kms", and a Kubernetes KMS v2 plugin seals
-them. The recipients stand in the ring: whoever adds a key later seals it for
+them. The recipients are stored in the ring: every key that is added later is sealed for
 them as well.`,
 		Example: `  # Keys that rotate every week, for an issuer on the internet
   oidc-provider keys init --store /var/lib/oidc-provider --issuer https://oidc.example.com --schedule @weekly

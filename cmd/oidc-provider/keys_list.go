@@ -18,17 +18,17 @@ func newKeysListCommand() *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls", "get"},
 		Short:   "Show the keys in a store",
-		Long: `Show the keys in a store and where they stand in their life:
+		Long: `Show the keys in a store and their phases:
 
   next     published, will sign
   active   signs
-  retired  published as long as tokens by it may live
+  retired  published until its last token has expired
   revoked  neither
 
 SINCE is when that phase began and UNTIL when it ends. For a key that is next,
-<unplanned> means that its hand-over waits for a server that publishes it, or for
-copies of the key set: see 'keys copies'. What it waits for stands below, and as
-waitsFor in the JSON. No private key is needed: sealed ones stay closed.`,
+<unplanned> means that its rotation waits for a server that publishes it, or for
+copies of the key set: see 'keys copies'. What it waits for is below the table, and
+waitsFor in the JSON. It needs no private key: sealed keys stay sealed.`,
 		Example: `  oidc-provider keys list
   oidc-provider keys list -o json | jq -r '.keys[] | select(.phase == "active").kid'`,
 		Args: cobra.NoArgs,
@@ -87,15 +87,14 @@ type keyInfo struct {
 	SignUntil   *time.Time     `json:"signUntil"`
 	RemoveAt    *time.Time     `json:"removeAt"`
 	RevokedAt   *time.Time     `json:"revokedAt"`
-	// Forced keys began to sign before they had been published for
-	// publish-ahead: the first of a ring, and those of emergencies.
+	// Forced keys signed before they were published for publish-ahead: the first of
+	// a ring, and those of emergencies.
 	Forced bool `json:"forced"`
-	// InDiscovery keys stand in the key set.
+	// InDiscovery keys are in the key set.
 	InDiscovery bool `json:"inDiscovery"`
-	// WaitsFor is what keeps the hand-over to a next key from being planned.
+	// WaitsFor is what keeps the rotation to a next key from being planned.
 	WaitsFor []string `json:"waitsFor"`
-	// Private is plain, sealed or none: how the private half stands in the
-	// store.
+	// Private is how the private half is stored: plain, sealed or none.
 	Private string `json:"private"`
 }
 
@@ -159,8 +158,8 @@ func printKeyTable(cmd *cobra.Command, keys []keyInfo) error {
 	return w.Flush()
 }
 
-// printWaiting says what the next hand-over waits for, and which copies may lack
-// a key that does not wait for them.
+// printWaiting prints what the next rotation waits for, and which copies may lack a
+// key that does not wait for them.
 func printWaiting(cmd *cobra.Command, r *rotation.Ring, at time.Time) {
 	out := cmd.OutOrStdout()
 	if w := r.Waiting(at); w != nil {
@@ -180,9 +179,10 @@ func printWaiting(cmd *cobra.Command, r *rotation.Ring, at time.Time) {
 		switch phase := k.Phase(at); {
 		case len(lacking) == 0:
 		case phase == rotation.Next && !k.SignFrom.IsZero():
-			fmt.Fprintf(out, "\nKey %s signs from %s, and %s not acknowledged it.\n", k.KeyID, formatTime(k.SignFrom), copiesHave(lacking))
+			fmt.Fprintf(out, "\nKey %s signs from %s, and %s not confirmed it.\n", k.KeyID, formatTime(k.SignFrom),
+				copiesHave(lacking))
 		case phase == rotation.Active:
-			fmt.Fprintf(out, "\nKey %s signs, and %s not acknowledged it.\n", k.KeyID, copiesHave(lacking))
+			fmt.Fprintf(out, "\nKey %s signs, and %s not confirmed it.\n", k.KeyID, copiesHave(lacking))
 		}
 	}
 }

@@ -29,6 +29,7 @@ its ring in a Secret: the least that it needs.`,
 		},
 	}
 	cmd.Flags().StringVar(&spec, "store", "", "the Secret, as secret:NAMESPACE/NAME (required)")
-	cmd.Flags().StringVar(&serviceAccount, "service-account", "", "the ServiceAccount of the servers, as NAMESPACE:NAME (required)")
+	cmd.Flags().StringVar(&serviceAccount, "service-account", "",
+		"the ServiceAccount of the servers, as NAMESPACE:NAME (required)")
 	return cmd
 }

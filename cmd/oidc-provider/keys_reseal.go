@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
@@ -22,11 +23,11 @@ func newKeysResealCommand() *cobra.Command {
 		Short: "Seal the private keys for other recipients",
 		Long: `Seal the private keys of a ring for other recipients, in place of those before.
 It takes an identity that opens them now, and, unless --force is given, one that
-opens them afterwards: keys that nobody opens are lost.
+opens them afterwards: keys that no identity opens are lost.
 
 To change the sealing key of running servers: seal for the old and the new
 recipient, restart every server with the new identity, and seal for the new one
-alone once no /readyz?verbose has a complaint under rotation.
+alone once no /readyz?verbose reports a problem under rotation.
 
 A ring that was plain gets sealed the same way; but old backups, and the history
 that etcd keeps until it is compacted, hold the plain keys. Who has these can
@@ -43,7 +44,8 @@ forge tokens until the keys are removed or revoked.`,
 			case plain && seal.recipients != nil:
 				return errors.New("--plain and --recipient exclude each other")
 			case !plain && seal.recipients == nil:
-				return errors.New("--recipient is required: whom the keys are to be sealed for (hint: age-keygen makes an identity and prints its recipient)")
+				return hint.Errorf("age-keygen makes an identity and prints its recipient",
+					"--recipient is required: for whom to seal the keys")
 			}
 			if err := seal.check(); err != nil {
 				return err
@@ -65,20 +67,25 @@ forge tokens until the keys are removed or revoked.`,
 				warn(cmd, "%s", w)
 			}
 			if len(before) == 0 && !plain {
-				warn(cmd, "the keys stood there plain until now: who has an old backup, or reads what the store keeps of its past, can forge tokens by them until they are removed (hint: if that matters, `%s keys rotate` twice, as soon as it allows, and then `keys revoke` the keys that were plain)", program())
+				warn(cmd, "the keys were plain until now: anyone with an old backup, or with the history of the store, can "+
+					"forge their tokens "+
+					"until they are removed (hint: if that matters, run `%s keys rotate` twice, as soon as it allows, "+
+					"and then `keys revoke` for the keys that were plain)", program())
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "The keys of %s were sealed for %s, and are sealed for %s.\n", r.Issuer, names(before), names(r.Recipients))
+			fmt.Fprintf(cmd.OutOrStdout(), "The keys of %s were sealed for %s, and are sealed for %s.\n", r.Issuer,
+				names(before), names(r.Recipients))
 			return nil
 		},
 	}
 	ring.add(cmd)
 	seal.add(cmd.Flags(), "seal the keys for")
-	cmd.Flags().BoolVar(&plain, "plain", false, "leave the private keys plain, for a store that nobody else reads")
+	cmd.Flags().BoolVar(&plain, "plain", false, "leave the private keys plain, for a store that no other user can read")
 	cmd.Flags().BoolVar(&force, "force", false, "seal for recipients that cannot be opened here")
 	return cmd
 }
 
-func reseal(cmd *cobra.Command, s *store.Handle, r *rotation.Ring, recipients []string, force bool) (*rotation.Ring, error) {
+func reseal(cmd *cobra.Command, s *store.Handle, r *rotation.Ring, recipients []string, force bool) (*rotation.Ring,
+	error) {
 	if slices.Equal(r.Recipients, recipients) && len(recipients) == 0 {
 		return r, nil
 	}
@@ -102,14 +109,15 @@ func reseal(cmd *cobra.Command, s *store.Handle, r *rotation.Ring, recipients []
 		return r, err
 	}
 	if _, err := back.Unseal(cmd.Context(), s.Sealer); err != nil {
-		return r, fmt.Errorf("nothing was changed, since the keys could not be opened afterwards (hint: add --age-identity with the identity of a new recipient; --force seals them all the same): %w", err)
+		return r, hint.Wrap(fmt.Errorf("nothing was changed, since the keys could not be opened afterwards: %w", err),
+			"add {ageIdentities} with the identity of a new recipient; --force seals them anyway")
 	}
 	return next, nil
 }
 
 func names(recipients []string) string {
 	if len(recipients) == 0 {
-		return "nobody (plain)"
+		return "no recipient (plain)"
 	}
 	return strings.Join(recipients, ", ")
 }

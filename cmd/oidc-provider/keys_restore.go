@@ -22,12 +22,12 @@ func newKeysRestoreCommand() *cobra.Command {
 store. Its keys stay sealed as they are. A store that holds anything already is
 left as it is.
 
-A backup is as old as it is: keys that were made later are not in it, and tokens
-that they have signed verify only as long as somebody shows these keys. So the
-key set that the issuer, or any --witness, shows to the world is looked at first, and
-a backup that lacks a key of it is refused. If the newer ring is lost for good,
-restore with --witness none, bring the keys that are missing in with 'keys import',
-and revoke again what was revoked, before the servers start.`,
+Keys that were created after the backup are not in it, and their tokens verify only
+while these keys are published. Therefore the command first compares the backup with
+the key set that the issuer, or a --witness, publishes, and refuses a backup that
+lacks one of its keys. If the newer ring is lost for good, restore with --witness
+none, add the missing keys with 'keys import', and revoke again what was revoked,
+before the servers start.`,
 		Example: `  oidc-provider keys restore backup.json --store etcd://127.0.0.1:2379/oidc-provider
 
   # The newer ring is lost for good
@@ -41,7 +41,7 @@ and revoke again what was revoked, before the servers start.`,
 				return err
 			}
 			if len(data) == 0 {
-				return fmt.Errorf("%s is empty: that is no backup", args[0])
+				return fmt.Errorf("%s is empty, not a backup", args[0])
 			}
 			r, err := rotation.Decode(data)
 			if err != nil {
@@ -70,7 +70,8 @@ and revoke again what was revoked, before the servers start.`,
 			if w := s.PlainWarning(r); w != "" {
 				warn(cmd, "%s", w)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Restored generation %d of the ring of %s, of %s, %s:\n", r.Generation, r.Issuer, formatTime(r.Updated), sealing(r))
+			fmt.Fprintf(cmd.OutOrStdout(), "Restored generation %d of the ring of %s, of %s, %s:\n", r.Generation, r.Issuer,
+				formatTime(r.Updated), sealing(r))
 			printKeys(cmd.OutOrStdout(), r)
 			return nil
 		},
@@ -88,7 +89,7 @@ func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
-// sealing says in words how the private keys of r stand there.
+// sealing returns how the private keys of r are stored, in words.
 func sealing(r *rotation.Ring) string {
 	switch n := len(r.Recipients); n {
 	case 0:

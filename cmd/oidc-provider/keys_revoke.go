@@ -14,14 +14,14 @@ func newKeysRevokeCommand() *cobra.Command {
 	var ring ringFlags
 	cmd := &cobra.Command{
 		Use:   "revoke KID",
-		Short: "Take a key out of the key set at once and for good",
-		Long: `Take a key out of the key set at once and for good. Tokens signed by it do not
-verify any more, at relying parties that fetch the key set anew. If the key was
+		Short: "Remove a key from the key set at once and for good",
+		Long: `Remove a key from the key set at once and for good. Its tokens do not verify any
+more at relying parties that fetch the key set again. If the key was
 active, the next one signs from now on.
 
-Removal is not revocation: a relying party that has cached the key set goes on
-accepting the key until its cache expires. The command says when that is. From
-copies that the ring names you have to take the key yourself.`,
+Removal is not revocation: a relying party that has cached the key set keeps
+accepting the key until its cache expires. The command prints when that is. Remove
+the key from registered copies yourself.`,
 		Example: `  oidc-provider keys revoke JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -64,8 +64,7 @@ What to do: restart or flush the relying parties that matter, and have workloads
 	return cmd
 }
 
-// warnOfCopies says where the key that was just revoked is still accepted, for
-// as long as nobody takes it out.
+// warnOfCopies prints which copies may still have the key that was just revoked.
 func warnOfCopies(cmd *cobra.Command, r *rotation.Ring, kid string) {
 	i := slices.IndexFunc(r.Keys, func(k rotation.Key) bool { return k.KeyID == kid })
 	if len(r.Copies) == 0 || i < 0 || r.Keys[i].ExcludeFromDiscovery {
@@ -75,6 +74,7 @@ func warnOfCopies(cmd *cobra.Command, r *rotation.Ring, kid string) {
 	for _, c := range r.Copies {
 		names = append(names, c.Name)
 	}
-	warn(cmd, "%s may still hold the revoked key: whoever goes by what is there accepts it until somebody takes it out (hint: bring the key set there now, %s)",
+	warn(cmd, "%s may still have the revoked key: relying parties that read the copy accept it until it is removed there "+
+		"(hint: update the copy with the key set now, %s)",
 		rotation.NameCopies(names), keySetURL(r))
 }

@@ -17,7 +17,7 @@ func newKeysRotateCommand() *cobra.Command {
 		Short: "Let the next key sign from now on",
 		Long: `Let the next key sign from now on, ahead of the schedule. That is safe once the
 key has been published, and in every copy that the ring names, for as long as the
-policy says (publish-ahead), and refused before; --force rotates all the same.`,
+policy says (publish-ahead), and refused before; --force rotates anyway.`,
 		Example: `  oidc-provider keys rotate --store /var/lib/oidc-provider`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -44,7 +44,7 @@ policy says (publish-ahead), and refused before; --force rotates all the same.`,
 	return cmd
 }
 
-// warnOfForced says who may fail, and until when, if the active key has begun
+// warnOfForced prints who may fail, and until when, if the active key has begun
 // to sign before every relying party could know it.
 func warnOfForced(cmd *cobra.Command, r *rotation.Ring) {
 	active := r.Active(r.At(time.Now()))
@@ -52,9 +52,9 @@ func warnOfForced(cmd *cobra.Command, r *rotation.Ring) {
 		return
 	}
 	if lacking := r.Lacking(active); len(lacking) > 0 {
-		warn(cmd, `key %s signs already, and %s not acknowledged it.
-  Relying parties that go by what is there reject new tokens until the key is.
-  What to do: bring it there now, and then run %s keys copies confirm%s %s %s`,
+		warn(cmd, `key %s signs already, and %s not confirmed it.
+  Relying parties that read the copy reject new tokens until it has the key.
+  What to do: update the copy now, and then run %s keys copies confirm%s %s %s`,
 			active.KeyID, copiesHave(lacking), program(), storeArguments(cmd.Flags()), lacking[0], active.KeyID)
 	}
 	if !active.ConfirmedAt.IsZero() && !active.SignFrom.Before(active.ConfirmedAt.Add(time.Duration(active.PublishAhead))) {

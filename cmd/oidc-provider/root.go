@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"oidc-provider/internal/hint"
 )
 
 func newRootCommand() *cobra.Command {
@@ -16,8 +18,8 @@ func newRootCommand() *cobra.Command {
 		Short: "The OpenID Connect issuer of a Kubernetes cluster's ServiceAccount tokens",
 		Long: `oidc-provider publishes the OpenID Connect documents of a Kubernetes
 ServiceAccount issuer, rotates its signing keys on a schedule, and signs tokens
-for kube-apiserver, so that anybody can verify them without asking the API
-server.
+for kube-apiserver, so that relying parties can verify them without asking
+the API server.
 
 Every flag but --force and --plain can also be set in the environment:
 --max-token-lifetime is OIDC_PROVIDER_MAX_TOKEN_LIFETIME. A flag on the command
@@ -35,9 +37,10 @@ line wins.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w (hint: see `%s --help`)", err, cmd.CommandPath())
+		return hint.Wrap(err, fmt.Sprintf("see `%s --help`", cmd.CommandPath()))
 	})
-	root.AddCommand(newServeCommand(), newKeysCommand(), newTokenCommand(), newVerifyCommand(), newCheckCommand(), newTrustCommand(), newExportCommand(), newConfigCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newKeysCommand(), newTokenCommand(), newVerifyCommand(), newCheckCommand(),
+		newTrustCommand(), newExportCommand(), newConfigCommand(), newVersionCommand())
 	return root
 }
 
@@ -47,7 +50,7 @@ func variable(f *pflag.Flag) string {
 	return variablePrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 }
 
-// notFromEnvironment are flags that somebody must type each time.
+// notFromEnvironment reports whether a flag must be typed each time.
 func notFromEnvironment(f *pflag.Flag) bool {
 	return f.Name == "help" || f.Name == "force" || f.Name == "plain"
 }
@@ -99,7 +102,8 @@ func warnOfUnknownVariables(cmd *cobra.Command) {
 	}
 	visit(cmd.Root())
 	for _, entry := range os.Environ() {
-		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, variablePrefix) && !known[name] && !serviceVariable.MatchString(name) {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name,
+			variablePrefix) && !known[name] && !serviceVariable.MatchString(name) {
 			warn(cmd, "the environment variable %s sets no flag", name)
 		}
 	}

@@ -102,14 +102,18 @@ func (o *serveOptions) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.managed.PublishOnly, "publish-only", false, "publish the documents, and neither sign nor rotate")
 	flags.StringVar(&o.issuer.Issuer, "issuer", defaultIssuer, "`URL` of the issuer, as in the iss claim")
 	flags.StringVar(&o.config.Listen, "listen", config.DefaultListen, "`ADDRESS` for the documents")
-	flags.StringVar(&o.config.AdminListen, "admin-listen", config.DefaultAdminListen, "`ADDRESS` for /livez, /readyz and /metrics")
+	flags.StringVar(&o.config.AdminListen, "admin-listen", config.DefaultAdminListen,
+		"`ADDRESS` for /livez, /readyz and /metrics")
 	flags.StringVar(&o.managed.SignerSocket, "signer-socket", "",
 		"`FILE` of the Unix socket to sign for kube-apiserver on, or @name for an abstract socket")
-	duration(&o.issuer.JWKSMaxAge, "jwks-max-age", config.DefaultJWKSMaxAge, "how long relying parties may cache the key set")
+	duration(&o.issuer.JWKSMaxAge, "jwks-max-age", config.DefaultJWKSMaxAge,
+		"how long relying parties may cache the key set")
 	duration(&o.issuer.DiscoveryMaxAge, "discovery-max-age", config.DefaultDiscoveryMaxAge,
 		"how long relying parties may cache the discovery document")
-	duration(&o.managed.RefreshHint, "refresh-hint", config.DefaultRefreshHint, "how often kube-apiserver should fetch the keys")
-	flags.StringVar(&o.tls.CertFile, "tls-cert", "", "PEM `FILE` with the certificate chain for --listen; read again when it changes")
+	duration(&o.managed.RefreshHint, "refresh-hint", config.DefaultRefreshHint,
+		"how often kube-apiserver should fetch the keys")
+	flags.StringVar(&o.tls.CertFile, "tls-cert", "",
+		"PEM `FILE` with the certificate chain for --listen; read again when it changes")
 	flags.StringVar(&o.tls.KeyFile, "tls-key", "", "PEM `FILE` with the key of the certificate")
 	flags.StringVar(&o.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
 	flags.StringVar(&o.logLevel, "log-level", "info", "`LEVEL` of the log: debug, info, warn or error")
@@ -187,7 +191,8 @@ var besideConfig = []string{"config", "log-format", "log-level", "help"}
 func (o *serveOptions) fromFile(cmd *cobra.Command, cfg *fleet.Config) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if !slices.Contains(besideConfig, f.Name) && err == nil {
-			err = hint.Errorf(fmt.Sprintf("set it in %s; `oidc-provider config example` shows where", o.file), "--%s and --config exclude each other", f.Name)
+			err = hint.Errorf(fmt.Sprintf("set it in %s; `oidc-provider config example` shows where", o.file),
+				"--%s and --config exclude each other", f.Name)
 		}
 	})
 	if err != nil {
@@ -220,7 +225,8 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) error {
 	case (o.tls.CertFile == "") != (o.tls.KeyFile == ""):
 		return errors.New("--tls-cert and --tls-key go together")
 	case o.issuer.JWKSMaxAge < second || o.issuer.DiscoveryMaxAge < second || m.RefreshHint < second:
-		return errors.New("--jwks-max-age, --discovery-max-age and --refresh-hint must be at least 1s: they are used in whole seconds")
+		return errors.New("--jwks-max-age, --discovery-max-age and --refresh-hint must be at least 1s: they are used in " +
+			"whole seconds")
 	case o.config.ShutdownDelay < 0:
 		return errors.New("--shutdown-delay must not be negative")
 	}
@@ -232,7 +238,8 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) error {
 func (o *serveOptions) warn(cmd *cobra.Command, issuer discovery.Issuer, log *slog.Logger) {
 	log = log.With("issuer", issuer.String())
 	if socket := o.managed.SignerSocket; strings.HasPrefix(socket, "@") {
-		log.Warn("an abstract socket has no mode: every process in this network namespace can have tokens signed", "socket", socket)
+		log.Warn("an abstract socket has no mode: every process in this network namespace can have tokens signed", "socket",
+			socket)
 	}
 	changed := cmd.Flags().Changed
 	if u := issuer.URL(); u.Scheme == "http" && !changed("issuer") && changed("listen") {

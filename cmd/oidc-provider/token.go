@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/hint"
 	"oidc-provider/rotation"
 )
 
@@ -29,7 +30,8 @@ this to try a relying party out, and kube-apiserver for everything else.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(t.audiences) == 0 {
-				return errors.New("--audience is required: a token for everybody is a token for an attacker (hint: name the relying party, like --audience sts.amazonaws.com)")
+				return hint.Errorf("name the relying party, like --audience sts.amazonaws.com",
+					"--audience is required: a token for every audience is a token for an attacker")
 			}
 			s, err := ring.open(cmd)
 			if err != nil {
@@ -59,12 +61,14 @@ this to try a relying party out, and kube-apiserver for everything else.`,
 		},
 	}
 	ring.add(cmd)
-	cmd.Flags().StringArrayVar(&t.audiences, "audience", nil, "whom the token is for; may be given several times (required)")
+	cmd.Flags().StringArrayVar(&t.audiences, "audience", nil,
+		"whom the token is for; may be given several times (required)")
 	cmd.Flags().StringVarP(&t.namespace, "namespace", "n", "default", "namespace of the ServiceAccount")
 	cmd.Flags().StringVar(&t.serviceAccount, "service-account", "default", "name of the ServiceAccount")
 	cmd.Flags().DurationVar(&t.duration, "duration", time.Hour, "how long the token is valid")
 	cmd.Flags().StringVar(&t.pod, "pod", "", "bind the token to a Pod of this name")
-	cmd.Flags().StringVar(&t.node, "node", "", "the Node that the Pod runs on, which kube-apiserver writes into Pods' tokens")
+	cmd.Flags().StringVar(&t.node, "node", "",
+		"the Node that the Pod runs on, which kube-apiserver writes into Pods' tokens")
 	return cmd
 }
 
@@ -105,11 +109,13 @@ const subjectPrefix = "system:serviceaccount:"
 func (t tokenRequest) sign(signer rotation.Signer, now time.Time) (string, error) {
 	switch {
 	case t.duration <= 0 || t.duration > signer.MaxTokenLifetime:
-		return "", fmt.Errorf("--duration %v: want more than 0 and at most %v, the ring's max-token-lifetime", t.duration, signer.MaxTokenLifetime)
+		return "", fmt.Errorf("--duration %v: want more than 0 and at most %v, the ring's max-token-lifetime", t.duration,
+			signer.MaxTokenLifetime)
 	case slices.Contains(t.audiences, ""):
-		return "", errors.New("--audience must not be empty: a token for everybody is a token for an attacker")
+		return "", errors.New("--audience must not be empty: a token for every audience is a token for an attacker")
 	case t.namespace == "" || t.serviceAccount == "" || strings.ContainsAny(t.namespace+t.serviceAccount, ":/ "):
-		return "", fmt.Errorf("--namespace %q and --service-account %q must be names of Kubernetes objects", t.namespace, t.serviceAccount)
+		return "", fmt.Errorf("--namespace %q and --service-account %q must be names of Kubernetes objects", t.namespace,
+			t.serviceAccount)
 	case t.node != "" && t.pod == "":
 		return "", errors.New("--node goes with --pod")
 	}

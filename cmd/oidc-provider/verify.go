@@ -133,7 +133,7 @@ func trimToken(token string) (string, error) {
 	token = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(token), "Bearer "))
 	switch {
 	case token == "":
-		return "", hint.Errorf("give it as an argument or on standard input", "there is no token")
+		return "", hint.Errorf("give it as an argument or on standard input", "no token")
 	case len(token) > check.MaxToken:
 		return "", fmt.Errorf("the token is longer than %d bytes", check.MaxToken)
 	}

@@ -285,7 +285,7 @@ func (a *ACME) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		certs = a.cache.AllMatchingCertificates(name)
 	}
 	if len(certs) == 0 {
-		return nil, errors.New("there is no TLS certificate yet")
+		return nil, errors.New("no TLS certificate yet")
 	}
 	cert, err := certmagic.DefaultCertificateSelector(hello, certs)
 	return &cert.Certificate, err

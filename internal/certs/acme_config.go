@@ -70,7 +70,8 @@ func (cfg *ACMEConfig) complete() error {
 			"%q is not the URL of an ACME directory", cfg.Directory)
 	}
 	if addr, err := mail.ParseAddress(cfg.Email); cfg.Email != "" && (err != nil || addr.Address != cfg.Email) {
-		return hint.Errorf("set {tls.acme.email} to name@example.com, or leave it out", "%q is not an email address", cfg.Email)
+		return hint.Errorf("set {tls.acme.email} to name@example.com, or leave it out", "%q is not an email address",
+			cfg.Email)
 	}
 	if cfg.Storage == "" {
 		return hint.Errorf("set {tls.acme.storage} to a directory; "+

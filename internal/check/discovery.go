@@ -98,11 +98,11 @@ func discoveryAlgorithms(o *Observation) Result {
 	return pass("%s", list(advertised))
 }
 
-// needsDiscovery skips a check if there is no discovery document.
+// needsDiscovery skips a check without a discovery document.
 func needsDiscovery(look func(*Observation) Result) func(*Observation) Result {
 	return func(o *Observation) Result {
 		if o.Discovery.Body == nil {
-			return skip("there is no discovery document")
+			return skip("no discovery document")
 		}
 		return look(o)
 	}

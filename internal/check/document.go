@@ -28,8 +28,8 @@ func documentChecks(what string, of func(*Observation) *Document) []Check {
 		}
 	}
 	asked := needs(func(d *Document) bool { return true }, "")
-	answered := needs(func(d *Document) bool { return d.first() != nil }, "there is no answer")
-	good := needs(func(d *Document) bool { return d.Body != nil }, "there is no document")
+	answered := needs(func(d *Document) bool { return d.first() != nil }, "no answer")
+	good := needs(func(d *Document) bool { return d.Body != nil }, "no document")
 	each := func(name, asks string, look func(*Observation, *Answer) Result) Check {
 		return good(name, asks, func(o *Observation, d *Document) Result { return d.worst(o, look) })
 	}
@@ -97,7 +97,7 @@ func (d *Document) worst(o *Observation, look func(*Observation, *Answer) Result
 // answers judges the requests that got no answer.
 func answers(o *Observation, d *Document) Result {
 	if d.ResolveErr != nil {
-		return skip("there is no address to ask")
+		return skip("no address to ask")
 	}
 	var came int
 	var failed, noRoute []string
@@ -230,7 +230,7 @@ func size(_ *Observation, d *Document) Result {
 		return fail(fmt.Sprintf("more than %d bytes", maxDocument), "no relying party reads that much", fewerKeys)
 	}
 	if d.Body == nil {
-		return skip("there is no document")
+		return skip("no document")
 	}
 	if len(d.Body) > 32<<10 {
 		return warn(fmt.Sprintf("%d bytes", len(d.Body)), "nginx stops at 32768, older Nimbus (Spring) at 51200", fewerKeys)

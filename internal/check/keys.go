@@ -34,7 +34,7 @@ var keyChecks = []Check{
 func keySetJSON(o *Observation) Result {
 	switch {
 	case o.KeySet.Body == nil:
-		return skip("there is no key set")
+		return skip("no key set")
 	case o.keySetErr != nil:
 		return fail(o.keySetErr.Error(), "relying parties cannot read it, or each reads something else in it",
 			"serve a JWK Set (RFC 7517, section 5)")

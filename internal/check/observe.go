@@ -102,7 +102,7 @@ func (d *Document) connected() bool {
 	return slices.ContainsFunc(d.Answers, func(a Answer) bool { return a.answered() })
 }
 
-// unreachable describes why there is no answer.
+// unreachable describes why no server answered.
 func (d *Document) unreachable() string {
 	if d.ResolveErr != nil {
 		return d.ResolveErr.Error()

@@ -56,7 +56,7 @@ var DefaultParties = []string{"aws", "gcp", "azure", "vault", "kubernetes"}
 // withDefaults fills in what is not set, and rejects invalid options.
 func (o Options) withDefaults() (Options, error) {
 	if o.Issuer == "" {
-		return o, errors.New("there is no issuer to check")
+		return o, errors.New("no issuer to check")
 	}
 	if len(o.Parties) == 0 {
 		o.Parties = DefaultParties

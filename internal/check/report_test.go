@@ -14,7 +14,7 @@ func result(t *testing.T, r Result) Result {
 	checks := List()
 	i := slices.IndexFunc(checks, func(c Check) bool { return c.ID == r.Check })
 	if i < 0 {
-		t.Fatalf("there is no check %s", r.Check)
+		t.Fatalf("no check %s", r.Check)
 	}
 	return checks[i].complete(r)
 }

@@ -97,7 +97,7 @@ const useRS256 = "sign with RS256, which all relying parties support"
 
 func readsAll(o *Observation, p Party) Result {
 	if o.KeySet.first() == nil {
-		return skip("there is no key set")
+		return skip("no key set")
 	}
 	n := len(o.KeySet.first().Body)
 	if n > p.MaxBytes {
@@ -114,7 +114,7 @@ func waits(o *Observation, p Party) Result {
 		}
 	}
 	if slowest == 0 {
-		return skip("there is no answer")
+		return skip("no answer")
 	}
 	seen := fmt.Sprintf("the slowest took %v", slowest.Round(100*time.Microsecond))
 	if slowest > p.Timeout {

@@ -96,7 +96,8 @@ func (i *Issuer) check(p *problems, prefix string) {
 		}
 	}
 	if len(kinds) != 1 {
-		p.addHint("managed, apiserver, files or url", strings.TrimSuffix(prefix, "."), "has %d sources of keys, want exactly one", len(kinds))
+		p.addHint("managed, apiserver, files or url", strings.TrimSuffix(prefix, "."),
+			"has %d sources of keys, want exactly one", len(kinds))
 	}
 }
 
@@ -164,7 +165,8 @@ func (c claims) claim(i *Issuer) error {
 	}
 	route := issuer.Route()
 	if other, taken := c[route]; taken {
-		return fmt.Errorf("issuer %s is served at the same host and path as %s: ports do not tell them apart", i.Issuer, other)
+		return fmt.Errorf("issuer %s is served at the same host and path as %s: ports do not tell them apart", i.Issuer,
+			other)
 	}
 	if i.Managed != nil && i.Managed.SignerSocket != "" {
 		socket := "socket " + i.Managed.SignerSocket

@@ -137,7 +137,7 @@ func (d *Dir) scan(now time.Time, force bool) (changed bool, err error) {
 		d.settled = d.settled && !f.watch.Waiting()
 	}
 	if len(there) == 0 && len(d.files) > 0 && !force {
-		return false, hint.Errorf("if that is meant, send SIGHUP or restart", "there is no issuer file any more; keeping the issuers")
+		return false, hint.Errorf("if that is meant, send SIGHUP or restart", "no issuer file any more; keeping the issuers")
 	}
 	for name, f := range d.files {
 		switch {

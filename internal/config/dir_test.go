@@ -151,7 +151,7 @@ func TestDirKeepsWhatMadeSense(t *testing.T) {
 	if err := os.Mkdir(w.at, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	w.expect("an empty one in its place", time.Second, "main a b", "there is no issuer file any more")
+	w.expect("an empty one in its place", time.Second, "main a b", "no issuer file any more")
 	if served, problems := w.after(time.Second, true); served != "main" || problems != "" {
 		t.Errorf("an empty one that is meant: %s served, problems %q", served, problems)
 	}

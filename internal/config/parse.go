@@ -45,7 +45,8 @@ func Read(name string) ([]byte, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	if len(data) > maxFile {
-		return nil, hint.Errorf("issuersDir takes any number of small files", "configuration %s: larger than %d MiB", name, maxFile>>20)
+		return nil, hint.Errorf("issuersDir takes any number of small files", "configuration %s: larger than %d MiB", name,
+			maxFile>>20)
 	}
 	return data, nil
 }
@@ -57,7 +58,8 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, err
 	}
 	if len(docs) != 1 {
-		return nil, hint.Errorf("`oidc-provider config example` prints one", "%s: %d YAML documents, want one", name, len(docs))
+		return nil, hint.Errorf("`oidc-provider config example` prints one", "%s: %d YAML documents, want one", name,
+			len(docs))
 	}
 	c, problems := docs[0].value, docs[0].problems
 	if len(problems.found) == 0 {

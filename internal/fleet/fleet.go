@@ -58,7 +58,7 @@ type Fleet struct {
 	cfg     Config
 	site    *web.Site
 	issuers *issuers
-	reload  *reloader // nil if there is no file
+	reload  *reloader // nil without a file
 
 	public, admin, challenges net.Listener       // challenges may be nil
 	cert                      *certs.Certificate // at most one of cert and acme is set

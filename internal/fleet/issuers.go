@@ -91,7 +91,8 @@ func (s *issuers) apply(ctx context.Context, configured []config.Issuer) {
 	s.site.Set(slots)
 	removed := s.stopRemoved(previous)
 	if previous != nil {
-		s.log.Info("the configuration is in force", "issuers", len(order), "added", added, "changed", changed, "removed", removed)
+		s.log.Info("the configuration is in force", "issuers", len(order), "added", added, "changed", changed, "removed",
+			removed)
 	}
 	// New sources start last: nothing above waits for them.
 	for _, i := range order {

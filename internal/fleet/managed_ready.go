@@ -91,7 +91,8 @@ func nextRotation(ring *rotation.Ring, at time.Time) (string, error) {
 	if standby != nil {
 		kid = standby.KeyID
 	}
-	return "", hint.Errorf("update the copies, and then run `oidc-provider keys copies confirm COPY "+kid+"` on this store", "%s", strings.Join(wrong, "; "))
+	return "", hint.Errorf("update the copies, and then run `oidc-provider keys copies confirm COPY "+kid+"` on this "+
+		"store", "%s", strings.Join(wrong, "; "))
 }
 
 // copiesHave returns "copy a has", or "the copies a, b have".

@@ -60,13 +60,15 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	keysDesc     = desc("keys", "Keys in the ring, by phase.", "phase")
 	activeDesc   = desc("active_key_info", "The active key.", "kid", "algorithm")
-	rotationDesc = desc("next_rotation_timestamp_seconds", "When the next key becomes active. Absent while that is not planned.")
+	rotationDesc = desc("next_rotation_timestamp_seconds",
+		"When the next key becomes active. Absent while that is not planned.")
 	readDesc     = desc("ring_read_timestamp_seconds", "When the ring was last read from its store.")
 	updatedDesc  = desc("ring_updated_timestamp_seconds", "When the ring was last written.")
 	generation   = desc("ring_generation", "How often the ring has been written.")
 	failingDesc  = desc("rotation_failing", "1 while reading, planning, writing or publishing fails.")
 	failuresDesc = desc("rotation_failures_total", "Rounds of the rotation loop that failed.")
-	lackingDesc  = desc("copies_lacking_key", "Copies that have not confirmed the key of that phase. Absent without copies.", "phase")
+	lackingDesc  = desc("copies_lacking_key",
+		"Copies that have not confirmed the key of that phase. Absent without copies.", "phase")
 	copiesByDesc = desc("copies_due_timestamp_seconds",
 		"By when the copies must have the next key to keep the schedule. Absent while it waits for none.")
 	canSignDesc = desc("can_sign", "1 if this server can sign tokens. Absent where it only publishes.")
@@ -150,7 +152,8 @@ func collectCopies(s sample, ring *rotation.Ring, at time.Time) {
 	if len(ring.Copies) == 0 {
 		return
 	}
-	for phase, key := range map[rotation.Phase]*rotation.Key{rotation.Active: ring.Active(at), rotation.Next: ring.Standby(at)} {
+	for phase, key := range map[rotation.Phase]*rotation.Key{rotation.Active: ring.Active(at),
+		rotation.Next: ring.Standby(at)} {
 		if key != nil {
 			s.gauge(lackingDesc, float64(len(ring.Lacking(key))), string(phase))
 		}

@@ -29,7 +29,8 @@ type mirrored struct {
 	published func() bool
 }
 
-func newMirrored(cfg *config.Issuer, docs *web.Documents, stateDir string, before predecessor, log *slog.Logger) (*mirrored, error) {
+func newMirrored(cfg *config.Issuer, docs *web.Documents, stateDir string, before predecessor,
+	log *slog.Logger) (*mirrored, error) {
 	c, err := MirrorConfig(cfg, stateDir)
 	if err != nil {
 		return nil, err

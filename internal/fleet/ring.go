@@ -61,7 +61,8 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	return m.openRotator(ctx, seen, state, created)
 }
 
-func (m *managed) openRotator(ctx context.Context, seen []rotation.Seen, state rotation.Store, created bool) (*rotation.Rotator, error) {
+func (m *managed) openRotator(ctx context.Context, seen []rotation.Seen, state rotation.Store,
+	created bool) (*rotation.Rotator, error) {
 	rotator, err := rotation.Open(ctx, rotation.Config{
 		Store: m.handle.Store, Sealer: m.handle.Sealer, PublishOnly: m.cfg.PublishOnly, Issuer: m.issuer,
 		Seen: seen, RollbackState: state, Publishers: []rotation.Publisher{m.Documents}, Log: m.Log,
@@ -126,7 +127,8 @@ func (m *managed) findRing(ctx context.Context) (ring *rotation.Ring, created bo
 		return nil, false, fmt.Errorf("%w, and a server that only publishes creates none", err)
 	case !m.cfg.Create || m.Predecessor != nil:
 		return nil, false, hint.Errorf(
-			fmt.Sprintf("check that {store} names the right path or prefix; if the store is really new, run `oidc-provider keys init --store %s --issuer %s`",
+			fmt.Sprintf("check that {store} names the right path or prefix; if the store is really new, run `oidc-provider "+
+				"keys init --store %s --issuer %s`",
 				m.cfg.Store, m.issuer),
 			"store %s: %w, and none is created in a store that was named", m.handle, rotation.ErrEmpty)
 	}
@@ -140,7 +142,8 @@ func (m *managed) checkRing(ring *rotation.Ring, seen []rotation.Seen) ([]rotati
 	if m.Predecessor != nil {
 		for _, kid := range m.Predecessor.keyIDs() {
 			if !ring.Knows(kid) {
-				return nil, hint.Errorf("`oidc-provider keys import` adds the key; if this is meant, remove the issuer first and add it with a second change",
+				return nil, hint.Errorf("`oidc-provider keys import` adds the key; if this is meant, remove the issuer first "+
+					"and add it with a second change",
 					"store %s: the ring does not know key %s, which is published for this issuer now: its tokens would be rejected", m.handle, kid)
 			}
 		}
@@ -180,13 +183,15 @@ func (m *managed) checkSecret(ctx context.Context) error {
 	if theirs != m.issuer { // the credential may belong to a user
 		switch theirs, err = s.Issuer(ctx); {
 		case errors.Is(err, rotation.ErrUnavailable):
-			return hint.Wrap(err, "if that API server waits for this server to sign, neither will ever start: keep the ring in etcd or in files")
+			return hint.Wrap(err, "if that API server waits for this server to sign, neither will ever start: keep the "+
+				"ring in etcd or in files")
 		case err != nil:
 			m.Log.Warn("cannot tell whether this server signs for the API server that stores the ring: it must not", "err", err)
 		}
 	}
 	if theirs == m.issuer {
-		return hint.Errorf("keep the ring in etcd, in files or in another cluster; a server with {publishOnly} may read it from here",
+		return hint.Errorf("keep the ring in etcd, in files or in another cluster; a server with {publishOnly} may read "+
+			"it from here",
 			"the API server that stores this Secret belongs to issuer %s, for which this server signs: "+
 				"it could not start without its signer, nor the signer without it", theirs)
 	}

@@ -73,7 +73,8 @@ func (h *Handle) Create(ctx context.Context, r *rotation.Ring) error {
 }
 
 // Update changes the ring. See [rotation.Update].
-func (h *Handle) Update(ctx context.Context, change func(*rotation.Ring) (*rotation.Ring, error)) (*rotation.Ring, error) {
+func (h *Handle) Update(ctx context.Context, change func(*rotation.Ring) (*rotation.Ring, error)) (*rotation.Ring,
+	error) {
 	r, err := rotation.Update(ctx, h.Store, h.Sealer, func(r *rotation.Ring) (*rotation.Ring, error) {
 		if err := h.check(r); err != nil {
 			return r, err
@@ -108,6 +109,7 @@ func (h *Handle) PlainWarning(r *rotation.Ring) string {
 	if _, local := h.Store.(*File); local || len(r.Recipients) > 0 {
 		return ""
 	}
-	return fmt.Sprintf("the private keys in store %s are not sealed: anyone who can read the store, or a backup of it, can sign tokens "+
+	return fmt.Sprintf("the private keys in store %s are not sealed: anyone who can read the store, or a backup of "+
+		"it, can sign tokens "+
 		"(`oidc-provider keys reseal` seals them)", h.name)
 }

@@ -35,12 +35,14 @@ func openStore(cfg Config) (rotation.Store, error) {
 		return openSecret(cfg)
 	default:
 		if !local {
-			return nil, hint.Errorf("use file:DIR, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME; for a path with a colon write ./"+cfg.Store,
+			return nil, hint.Errorf("use file:DIR, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME; for a path with a "+
+				"colon write ./"+cfg.Store,
 				"store %q: unknown kind %q", cfg.Store, s)
 		}
 	}
 	if path == "" {
-		return nil, hint.Errorf("set {store} to a directory, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME", "store: no path")
+		return nil, hint.Errorf("set {store} to a directory, etcd://HOST:2379/PREFIX or secret:NAMESPACE/NAME",
+			"store: no path")
 	}
 	return NewFile(path), nil
 }
@@ -68,7 +70,8 @@ func openEtcd(c Config) (rotation.Store, error) {
 		}
 	}
 	if (c.Etcd.User == "") != (c.Etcd.PasswordFile == "") {
-		return nil, hint.Errorf("set both {etcd.user} and {etcd.passwordFile}", "store %s: a user needs a password file, and the reverse", c.Store)
+		return nil, hint.Errorf("set both {etcd.user} and {etcd.passwordFile}",
+			"store %s: a user needs a password file, and the reverse", c.Store)
 	}
 	if c.Etcd.PasswordFile != "" {
 		password, err := os.ReadFile(c.Etcd.PasswordFile)

@@ -109,7 +109,7 @@ func (g *GCP) ready(format string) error {
 	case len(g.Keys) == 0:
 		return errNoKeys
 	case len(g.usable()) == 0:
-		return errors.New("there is no key to copy: Google Cloud accepts only RS256 and ES256")
+		return errors.New("no key to copy: Google Cloud accepts only RS256 and ES256")
 	}
 	return nil
 }

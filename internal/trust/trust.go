@@ -45,7 +45,7 @@ type Target struct {
 	Name    string   // of the command and the templates
 	Formats []string // the usual one first
 	// Audience of its tokens, unless another is chosen. Empty means that there
-	// is no usual one.
+	// is not a usual one.
 	Audience string
 }
 

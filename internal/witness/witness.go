@@ -120,7 +120,8 @@ func Check(ring *rotation.Ring, seen []rotation.Seen, now time.Time, warn func(s
 			return err
 		}
 		if s.Generation == 0 && !slices.Contains(s.KeyIDs, active.KeyID) {
-			warn(fmt.Sprintf("%s does not publish the active key %s: relying parties that fetched the key set there reject its tokens "+
+			warn(fmt.Sprintf("%s does not publish the active key %s: relying parties that fetched the key set there reject "+
+				"its tokens "+
 				"until they fetch it again", s.By, active.KeyID))
 		}
 	}
