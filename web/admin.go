@@ -20,17 +20,29 @@ type Check struct {
 	Advisory bool
 }
 
+// maxScrapes bounds the requests for metrics at a time: with many issuers each
+// takes megabytes.
+const maxScrapes = 3
+
 // Admin answers the requests of the operator and of probes:
 //
 //	/livez    200 whenever the process can answer
 //	/readyz   200 if every check passes, else 503; ?verbose lists the checks,
 //	          and ?issuer=URL selects one issuer
-//	/metrics  for Prometheus
+//	/metrics  for Prometheus; at most maxScrapes at a time, others get 503
+//
+// No answer may be stored by caches.
 //
 // Each request to /readyz calls checks, with the URL of an issuer or, for all
 // issuers, with "".
 func Admin(checks func(issuer string) []Check, metrics prometheus.Gatherer, log *slog.Logger) http.Handler {
 	e := newEcho(log)
+	e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			c.Response().Header()["Cache-Control"] = noStore
+			return next(c)
+		}
+	})
 	get := func(path string, h echo.HandlerFunc) { e.Match([]string{http.MethodGet, http.MethodHead}, path, h) }
 	get("/livez", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	get("/readyz", func(c echo.Context) error {
@@ -47,7 +59,7 @@ func Admin(checks func(issuer string) []Check, metrics prometheus.Gatherer, log 
 		}
 		return c.String(status, "ok\n")
 	})
-	get("/metrics", echo.WrapHandler(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})))
+	get("/metrics", echo.WrapHandler(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})))
 	return e
 }
 

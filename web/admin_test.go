@@ -4,11 +4,15 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
+	"oidc-provider/discovery"
 	"oidc-provider/web"
 )
 
@@ -76,5 +80,96 @@ func TestLivezAndMetrics(t *testing.T) {
 	}
 	if text := body(t, do(t, h, http.MethodGet, "/metrics")); !strings.Contains(text, "\nan_example 0\n") {
 		t.Errorf("metrics:\n%s", text)
+	}
+}
+
+// Errors of any kind, and the state of the process, must not be cached.
+func TestErrorsAreNotStored(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	public, _ := newPublic(t, "https://oidc.example.com/a")
+	parsed, err := discovery.ParseIssuer("https://oidc.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty := web.Public(newSite(web.NewDocuments(web.DocumentsConfig{Issuer: parsed})), prometheus.NewRegistry(), log)
+	failing := web.Admin(func(issuer string) []web.Check {
+		if issuer == "panic" {
+			panic("a defect")
+		}
+		return []web.Check{{Name: "keys", Run: func() (string, error) { return "", errors.New("none") }}}
+	}, prometheus.NewRegistry(), log)
+	for _, tt := range []struct {
+		name         string
+		handler      http.Handler
+		method, path string
+		status       int
+	}{
+		{"unknown path", public, "GET", "/other", 404},
+		{"unknown path, HEAD", public, "HEAD", "/a/other", 404},
+		{"unknown path, OPTIONS", public, "OPTIONS", "/b/openid/v1/jwks", 404},
+		{"the root is not the issuer", public, "GET", "/", 404},
+		{"method of the key set", public, "POST", "/a/openid/v1/jwks", 405},
+		{"method of the discovery document", public, "DELETE", "/a/.well-known/openid-configuration", 405},
+		{"method of the page", public, "PUT", "/a", 405},
+		{"unknown method", public, "BREW", "/a/openid/v1/jwks", 405},
+		{"nothing published", empty, "GET", keySet, 503},
+		{"nothing published, HEAD", empty, "HEAD", configuration, 503},
+		{"nothing published, POST", empty, "POST", configuration, 503},
+		{"no such challenge", web.NotFound(log), "GET", "/.well-known/acme-challenge/x", 404},
+		{"alive", failing, "GET", "/livez", 200},
+		{"not ready", failing, "GET", "/readyz", 503},
+		{"not ready, with the reason", failing, "GET", "/readyz?verbose", 503},
+		{"a defect", failing, "GET", "/readyz?issuer=panic", 500},
+		{"metrics", failing, "GET", "/metrics", 200},
+		{"method of an admin path", failing, "POST", "/metrics", 405},
+		{"unknown admin path", failing, "GET", "/debug/pprof", 404},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp := do(t, tt.handler, tt.method, tt.path)
+			if cached := resp.Header["Cache-Control"]; resp.StatusCode != tt.status || !slices.Equal(cached, []string{"no-store"}) {
+				t.Errorf("%s with Cache-Control %q, want %d with no-store", resp.Status, cached, tt.status)
+			}
+		})
+	}
+}
+
+// A slow gatherer, as with many issuers, is asked three times at once at most.
+func TestMetricsAreServedThreeAtATime(t *testing.T) {
+	started, finish := make(chan bool), make(chan bool)
+	gatherer := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		started <- true
+		<-finish
+		return nil, nil
+	})
+	h := web.Admin(func(string) []web.Check { return nil }, gatherer, slog.New(slog.DiscardHandler))
+	answers := make(chan int)
+	request := func() {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		answers <- rec.Code
+	}
+	for range 3 {
+		go request()
+		<-started
+	}
+	for range 2 {
+		resp := do(t, h, http.MethodGet, "/metrics")
+		if resp.StatusCode != 503 || !notStored(resp) {
+			t.Errorf("the fourth at once: %s, %v", resp.Status, resp.Header)
+		}
+	}
+	if resp := do(t, h, http.MethodGet, "/livez"); resp.StatusCode != 200 {
+		t.Errorf("/livez meanwhile: %s", resp.Status)
+	}
+	close(finish)
+	for range 3 {
+		if code := <-answers; code != 200 {
+			t.Errorf("one of the first three: %d", code)
+		}
+	}
+	go request()
+	<-started
+	if code := <-answers; code != 200 {
+		t.Errorf("after them: %d", code)
 	}
 }

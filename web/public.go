@@ -23,8 +23,19 @@ func Public(site *Site, metrics prometheus.Registerer, log *slog.Logger) http.Ha
 	return e
 }
 
+// NotFound answers every request with 404.
+func NotFound(log *slog.Logger) http.Handler { return newEcho(log) }
+
 func newEcho(log *slog.Logger) *echo.Echo {
 	e := echo.New()
+	// A 404 without Cache-Control may be stored by caches, and could outlive the
+	// moment when an issuer is added.
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		if !c.Response().Committed {
+			c.Response().Header()["Cache-Control"] = noStore
+		}
+		e.DefaultHTTPErrorHandler(err, c)
+	}
 	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{
 		DisableStackAll: true,
 		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
@@ -54,13 +65,13 @@ func (p *public) serve(c echo.Context) error {
 	docs, kind := p.site.find(req.Host, req.URL.Path)
 	if docs == nil {
 		p.counts.notFound.Inc()
-		return refuse(res, echo.ErrNotFound)
+		return echo.ErrNotFound
 	}
 	current := docs.current.Load()
 	if current == nil {
 		p.counts.unavailable.Inc()
 		res.Header().Set("Retry-After", "1")
-		return refuse(res, echo.ErrServiceUnavailable)
+		return echo.ErrServiceUnavailable
 	}
 	doc := current[kind]
 	header := res.Header()
@@ -88,7 +99,7 @@ func (p *public) serve(c echo.Context) error {
 	default:
 		p.counts.add(kind, http.StatusMethodNotAllowed)
 		header["Allow"] = allowedMethods
-		return refuse(res, echo.ErrMethodNotAllowed)
+		return echo.ErrMethodNotAllowed
 	}
 	p.counts.add(kind, status)
 	res.WriteHeader(status)
@@ -96,13 +107,6 @@ func (p *public) serve(c echo.Context) error {
 		return nil
 	}
 	_, err := res.Write(doc.body)
-	return err
-}
-
-// refuse keeps caches from storing an error: a 404 without Cache-Control may be
-// stored, and could outlive the moment when an issuer is added.
-func refuse(res *echo.Response, err error) error {
-	res.Header()["Cache-Control"] = noStore
 	return err
 }
 

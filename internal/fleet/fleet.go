@@ -12,7 +12,6 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
-	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -192,7 +191,7 @@ func (f *Fleet) serve(ctx context.Context) error {
 		secure = f.acme.TLSConfig()
 	}
 	if f.challenges != nil {
-		h := f.acme.Challenges(http.NotFoundHandler())
+		h := f.acme.Challenges(web.NotFound(f.cfg.Log))
 		parts.Go(func() error { return web.Serve(answering, f.challenges, h, nil, f.cfg.Log) })
 	}
 	if f.reload != nil {
