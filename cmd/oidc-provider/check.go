@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"slices"
@@ -52,7 +51,7 @@ Exit status: 0 if nothing failed (there may be warnings), 1 if something failed,
 			if c.list && len(args) == 0 {
 				return nil
 			}
-			return couldNot(oneIssuer(args))
+			return couldNot(exactArgs("ISSUER")(cmd, args))
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
@@ -70,16 +69,6 @@ Exit status: 0 if nothing failed (there may be warnings), 1 if something failed,
 	})
 	c.addFlags(cmd)
 	return cmd
-}
-
-func oneIssuer(args []string) error {
-	switch len(args) {
-	case 1:
-		return nil
-	case 0:
-		return hint.Errorf("for example `oidc-provider check https://oidc.example.com`", "check: the issuer's URL is missing")
-	}
-	return fmt.Errorf("check: want one issuer, got %d arguments", len(args))
 }
 
 type checkCommand struct {

@@ -19,14 +19,19 @@ const (
 // colours returns the palette for w. Only a terminal gets colours, and only
 // unless the environment declines them (https://no-color.org).
 func colours(w io.Writer) palette {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
+	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !isTerminal(w) {
 		return nil
 	}
 	return palette{
 		"pass": green, "warn": yellow, "fail": red,
 		"accepts": green, "depends": yellow, "refuses": red,
 	}
+}
+
+// isTerminal reports whether a stream of the program is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // A palette colours words for a terminal. The zero value leaves them plain.

@@ -23,6 +23,8 @@ func newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Write and check the configuration file of serve",
+		Args:  exactArgs(),
+		RunE:  showHelp,
 	}
 	cmd.AddCommand(newConfigCheckCommand(), newConfigExampleCommand(), newConfigSchemaCommand())
 	return cmd
@@ -34,7 +36,7 @@ func newConfigExampleCommand() *cobra.Command {
 		Short: "Print a configuration file with a comment to every field",
 		Example: `  oidc-provider config example > config.yaml
   oidc-provider serve --config config.yaml`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := cmd.OutOrStdout().Write(config.Example)
 			return err
@@ -50,7 +52,7 @@ func newConfigSchemaCommand() *cobra.Command {
 		Example: `  oidc-provider config schema > config.schema.json
   # then, in the first line of config.yaml:
   # yaml-language-server: $schema=config.schema.json`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			schema, err := config.Schema(issuer)
 			if err != nil {
@@ -79,7 +81,7 @@ not accept, is told as a warning: it may be another machine that serves. Nothing
 is sent over the network.`,
 		Example: `  oidc-provider config check /etc/oidc-provider/config.yaml
   oidc-provider config check config.yaml -o json | jq '.issuers[].issuer'`,
-		Args: cobra.ExactArgs(1),
+		Args: exactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, issuers, err := loadAll(args[0])
 			if err != nil {

@@ -51,7 +51,7 @@ the publish-ahead of a ring: servers rotate without waiting for files, unless th
 a registered copy of the ring: see 'keys copies'.`,
 		Example: `  oidc-provider export --out public --store /var/lib/oidc-provider
   oidc-provider export --out public --config config.yaml && aws s3 sync public/oidc.example.com s3://oidc-example-com`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out == "" {
 				return hint.Errorf("the directory to write to", "--out is required")

@@ -18,8 +18,8 @@ func newKeysCommand() *cobra.Command {
 
 These commands work on the store itself. A server that runs on it notices every
 change within two seconds.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: exactArgs(),
+		RunE: showHelp,
 	}
 	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(),
 		newKeysImportCommand(),

@@ -4,12 +4,11 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"oidc-provider/internal/hint"
 )
 
 func newRootCommand() *cobra.Command {
@@ -29,6 +28,8 @@ line wins.`,
 
   # Make a token and verify it as a relying party would
   oidc-provider token --audience demo | oidc-provider verify --issuer http://localhost:8080 --audience demo -`,
+		Args:          exactArgs(),
+		RunE:          showHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,9 +37,10 @@ line wins.`,
 			return setFromEnvironment(cmd.Flags())
 		},
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return hint.Wrap(err, fmt.Sprintf("see `%s --help`", cmd.CommandPath()))
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.Version = buildVersion().String()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version of this program")
 	root.AddCommand(newServeCommand(), newKeysCommand(), newTokenCommand(), newVerifyCommand(), newCheckCommand(),
 		newTrustCommand(), newExportCommand(), newConfigCommand(), newVersionCommand())
 	return root
@@ -52,7 +54,7 @@ func variable(f *pflag.Flag) string {
 
 // notFromEnvironment reports whether a flag must be typed each time.
 func notFromEnvironment(f *pflag.Flag) bool {
-	return f.Name == "help" || f.Name == "force" || f.Name == "plain"
+	return slices.Contains([]string{"help", "version", "force", "plain"}, f.Name)
 }
 
 // setFromEnvironment gives every flag that is not on the command line the

@@ -82,7 +82,7 @@ files, or in the key set of another issuer. serve watches the file; see
 
   # Many issuers, of any kind
   oidc-provider serve --config /etc/oidc-provider/config.yaml`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	o.add(cmd.Flags())

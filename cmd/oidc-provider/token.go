@@ -27,7 +27,7 @@ store. Nothing checks that the ServiceAccount exists, and its uid is made up: us
 this to try a relying party out, and kube-apiserver for everything else.`,
 		Example: `  oidc-provider token --audience demo
   oidc-provider token --audience sts.amazonaws.com -n backup --service-account uploader --pod uploader-0 --duration 10m`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(t.audiences) == 0 {
 				return hint.Errorf("name the relying party, like --audience sts.amazonaws.com",

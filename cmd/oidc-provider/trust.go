@@ -25,8 +25,8 @@ Pod that proves it. This command itself changes nothing.
 
 It first asks the issuer, as ` + "`oidc-provider check`" + ` does for that relying party.
 If a check fails that matters to it, only that failure is printed.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: exactArgs(),
+		RunE: showHelp,
 	}
 	cmd.AddCommand(newTrustAWSCommand(), newTrustGCPCommand(), newTrustAzureCommand(), newTrustVaultCommand(),
 		newTrustKubernetesCommand(), newTrustGenericCommand())
@@ -61,7 +61,7 @@ func newTrust(setup trust.Setup, facts *trust.Facts, party string) *trustCommand
 func (t *trustCommand) command(cmd *cobra.Command, flags func(*pflag.FlagSet)) *cobra.Command {
 	target := t.setup.Target()
 	cmd.Use = target.Name + " --issuer URL"
-	cmd.Args = cobra.NoArgs
+	cmd.Args = exactArgs()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return t.run(cmd) }
 	f := cmd.Flags()
 	f.StringVar(&t.issuer, "issuer", "", "the issuer `URL` to trust, exactly as in the tokens (required)")

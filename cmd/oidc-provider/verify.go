@@ -39,12 +39,7 @@ TokenReview by the API server detects that.`,
   kubectl create token default --audience demo |
     oidc-provider verify --issuer https://oidc.example.com --audience demo -
   oidc-provider verify --issuer https://oidc.example.com --explain - < /var/run/secrets/tokens/aws`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return fmt.Errorf("verify: want one token, got %d arguments", len(args))
-			}
-			return nil
-		},
+		Args:              minimumArgs(0, "TOKEN"),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              v.run,
 	}
@@ -101,14 +96,13 @@ func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 }
 
 func readToken(stdin io.Reader, args []string) (string, error) {
-	token := "-"
-	if len(args) == 1 {
-		token = args[0]
+	switch {
+	case len(args) == 0 && isTerminal(stdin):
+		return "", hint.Errorf("give it as an argument or on standard input", "missing argument TOKEN")
+	case len(args) == 0 || args[0] == "-":
+		return readTokenFile(stdin, "-")
 	}
-	if token == "-" {
-		return readTokenFile(stdin, token)
-	}
-	return trimToken(token)
+	return trimToken(args[0])
 }
 
 // readTokenFile reads a token from a file, or from stdin if that is -.

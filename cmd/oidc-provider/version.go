@@ -14,14 +14,14 @@ func newVersionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version of this program",
 		Example: "  oidc-provider version -o json",
-		Args:    cobra.NoArgs,
+		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := buildVersion()
 			if output.structured() {
 				return output.write(cmd.OutOrStdout(), v)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "oidc-provider %s (commit %s, %s, %s)\n", v.Version, v.Commit, v.Go, v.Platform)
-			return nil
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), v)
+			return err
 		},
 	}
 	output.add(cmd, "text")
@@ -34,6 +34,10 @@ type versionInfo struct {
 	Modified bool   `json:"modified"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+}
+
+func (v versionInfo) String() string {
+	return fmt.Sprintf("oidc-provider %s (commit %s, %s, %s)", v.Version, v.Commit, v.Go, v.Platform)
 }
 
 func buildVersion() versionInfo {

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agext/levenshtein"
 	"go.yaml.in/yaml/v3"
 
 	"oidc-provider/internal/hint"
@@ -335,13 +334,7 @@ func fieldNames(t reflect.Type) (names []string) {
 
 // nearest suggests which of names was meant.
 func nearest(name string, names []string) string {
-	best, distance := "", len(name)/2+1
-	for _, candidate := range names {
-		if d := levenshtein.Distance(strings.ToLower(name), strings.ToLower(candidate), nil); d < distance {
-			best, distance = candidate, d
-		}
-	}
-	if best != "" {
+	if best := hint.Nearest(name, names); best != "" {
 		return "did you mean " + best + "?"
 	}
 	return "there are " + strings.Join(names, ", ")
