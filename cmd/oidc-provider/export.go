@@ -1,17 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"maps"
-	"os"
-	"path"
-	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -22,6 +15,7 @@ import (
 	"oidc-provider/internal/fleet"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/mirror"
+	"oidc-provider/internal/publish"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
@@ -173,69 +167,12 @@ func writeDocuments(docs *web.Documents, out string, stale error) exported {
 	case stale != nil:
 		e.Warning = stale.Error()
 	}
-	if err := e.write(issuer, files, out); err != nil {
+	written, unchanged, err := publish.WriteFiles(out, issuer, files)
+	e.Written, e.Unchanged = append(e.Written, written...), append(e.Unchanged, unchanged...)
+	if err != nil {
 		e.Error = err.Error()
 	}
 	return e
-}
-
-func (e *exported) write(issuer discovery.Issuer, files map[string][]byte, out string) error {
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(out) // no host or path of an issuer leads out of it
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	u := issuer.URL()
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		name, data := path.Join(discovery.Hostname(u.Host), name), files[name]
-		changed, err := replaceFile(root, name, data)
-		if err != nil {
-			return err
-		}
-		if name = path.Join(out, name); changed {
-			e.Written = append(e.Written, name)
-		} else {
-			e.Unchanged = append(e.Unchanged, name)
-		}
-	}
-	return nil
-}
-
-// replaceFile makes data the content of name in one step, unless it is already.
-func replaceFile(root *os.Root, name string, data []byte) (changed bool, err error) {
-	temporary := name + ".new"
-	if err := root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was killed
-		return false, err
-	}
-	old, err := root.ReadFile(name)
-	if err == nil && bytes.Equal(old, data) {
-		return false, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
-		return false, err
-	}
-	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return false, err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = root.Rename(temporary, name)
-	}
-	if err != nil {
-		return false, errors.Join(err, root.Remove(temporary))
-	}
-	return true, nil
 }
 
 func printExported(cmd *cobra.Command, results []exported, output *outputFlag) error {

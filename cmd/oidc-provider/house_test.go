@@ -19,6 +19,7 @@ func TestImports(t *testing.T) {
 		{"./discovery ./jwks", []string{module + "/"}},
 		{"./rotation", []string{module + "/web", module + "/internal/fleet", "github.com/labstack/echo", "google.golang.org/grpc"}},
 		{"./web", []string{module + "/internal/mirror", "google.golang.org/grpc", "go.etcd.io/", "k8s.io/client-go"}},
+		{"./internal/publish", []string{module + "/web", module + "/internal/store", module + "/internal/mirror", module + "/internal/config"}},
 		{"./internal/... ./discovery ./jwks ./rotation ./web", []string{module + "/cmd"}},
 		{"./internal/check ./internal/trust ./internal/mirror ./internal/signer", []string{module + "/internal/fleet", module + "/internal/config"}},
 	} {

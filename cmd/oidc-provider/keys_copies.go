@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"oidc-provider/discovery"
+	"oidc-provider/internal/publish"
 	"oidc-provider/rotation"
 )
 
@@ -161,7 +161,7 @@ Bring it there, and then say so:
 
   curl %s
   %s keys copies confirm%s %s %s
-`, keySetURL(r), program(), storeArguments(cmd.Flags()), args[0], kid)
+`, publish.KeySetURL(r), program(), storeArguments(cmd.Flags()), args[0], kid)
 			return nil
 		},
 	}
@@ -183,15 +183,6 @@ func warnOfPlan(cmd *cobra.Command, r *rotation.Ring, name string, signs time.Ti
 	}
 	warn(cmd, "key %s waits for copy %s now, but a server that does not hear of that may sign with it from %s: bring "+
 		"it there before then", standby.KeyID, name, formatTime(signs))
-}
-
-// keySetURL is where the world finds the key set of r.
-func keySetURL(r *rotation.Ring) string {
-	issuer, err := discovery.ParseIssuer(r.Issuer)
-	if err != nil {
-		return r.Issuer + discovery.JWKSPath
-	}
-	return issuer.JWKSURI()
 }
 
 func newKeysCopiesRemoveCommand() *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/publish"
 	"oidc-provider/rotation"
 )
 
@@ -48,13 +49,15 @@ It needs no private key: sealed keys stay sealed.`,
 			a := confirmation{name: args[0], kids: args[1:]}
 			if cmd.Flags().Changed("from") {
 				var err error
-				if a.there, err = readHeld(cmd, from); err != nil {
+				if a.content, err = readContent(cmd, from); err != nil {
 					return err
 				}
 			}
 			a.command = fmt.Sprintf("%s keys copies confirm%s %s", program(), storeArguments(cmd.Flags()), a.name)
 			r, _, err := changeCopies(cmd, &ring, a.change)
-			a.compared.warn(cmd, a.name) // also when it failed
+			for _, w := range a.compared.Warnings(a.name) { // also when it failed
+				warn(cmd, "%s", hint.Text(w, flagName))
+			}
 			if err != nil {
 				return err
 			}
@@ -70,17 +73,14 @@ It needs no private key: sealed keys stay sealed.`,
 // An confirmation is what a copy is said to have, or what is there.
 type confirmation struct {
 	name    string
-	kids    []string // that are asked for, none or one
-	there   *held    // nil: take their word for it
-	command string   // to which a kid is to be added
+	kids    []string         // that are asked for, none or one
+	content *publish.Content // of the copy; nil: the operator vouches for it
+	command string           // to which a kid is to be added
 
-	compared comparison // with the last ring
-	news     []string   // kids that were acknowledged now
-	refused  error      // why nothing was
+	compared publish.Comparison // with the last ring
+	news     []string           // kids that were confirmed now
+	refused  error              // why nothing was
 }
-
-var errNoNextKey = hint.Errorf("a server creates it as soon as the previous one signs: try again",
-	"the ring has no next key yet")
 
 func (a *confirmation) change(r *rotation.Ring) (next *rotation.Ring, err error) {
 	if err := r.CheckCopy(a.name); err != nil {
@@ -88,12 +88,12 @@ func (a *confirmation) change(r *rotation.Ring) (next *rotation.Ring, err error)
 	}
 	without, now := r, time.Now()
 	var kids []string
-	if a.there != nil {
-		a.compared = a.there.compare(r, r.At(now))
-		if without, err = a.compared.unconfirm(r, a.name, now); err != nil {
+	if a.content != nil {
+		a.compared = a.content.Compare(r, r.At(now))
+		if without, err = a.compared.Withdraw(r, a.name, now); err != nil {
 			return r, err
 		}
-		if kids, a.refused = a.compared.confirm(a.name, a.kids); a.refused != nil {
+		if kids, a.refused = a.compared.Confirmable(a.name, a.kids); a.refused != nil {
 			return without, nil // what the copy has lost is written anyway
 		}
 	} else if kids, err = a.said(r, r.At(now)); err != nil {
@@ -110,7 +110,7 @@ func (a *confirmation) said(r *rotation.Ring, at time.Time) (kids []string, err 
 	next := r.Standby(at)
 	switch {
 	case len(a.kids) == 0 && next == nil:
-		return nil, errNoNextKey
+		return nil, publish.ErrNoNextKey
 	case len(a.kids) == 0:
 		return nil, hint.Errorf(fmt.Sprintf("`%s %s` if copy %s has the key that is next now; or let --from look",
 			a.command, next.KeyID, a.name),
@@ -128,8 +128,7 @@ func (a *confirmation) said(r *rotation.Ring, at time.Time) (kids []string, err 
 
 // report prints what r has become. It returns an error if a key is missing.
 func (a *confirmation) report(cmd *cobra.Command, r *rotation.Ring) error {
-	c := &a.compared
-	c.warnOfPlan(cmd, r, a.name)
+	a.warnOfPlan(cmd, r)
 	if a.refused != nil {
 		return a.refused
 	}
@@ -140,11 +139,36 @@ func (a *confirmation) report(cmd *cobra.Command, r *rotation.Ring) error {
 		fmt.Fprintf(out, "Copy %s has already confirmed that. The keys are\n", a.name)
 	}
 	printKeys(out, r)
-	if c.lostNext() {
-		return hint.Errorf("update the copy with the key set, "+c.source, "copy %s does not have key %s, which is next",
-			a.name, c.next)
+	if a.compared.LostNextKey() {
+		return a.compared.MissingNextKey(a.name)
 	}
 	return nil
+}
+
+// warnOfPlan prints what became of the next rotation if the copy has lost the key,
+// in the ring as it was written.
+func (a *confirmation) warnOfPlan(cmd *cobra.Command, r *rotation.Ring) {
+	switch c := &a.compared; {
+	case !c.LostNextKey():
+	case c.Planned.IsZero() || !c.ActiveFrom.IsZero():
+		warn(cmd, "copy %s has lost key %s, which is next", a.name, c.NextKey)
+		warnOfPlan(cmd, r, a.name, c.ActiveFrom)
+	default:
+		warn(cmd, "copy %s has lost key %s: the rotation at %s is withdrawn", a.name, c.NextKey, formatTime(c.Planned))
+	}
+}
+
+// readContent reads what a copy contains from a file, or standard input for -.
+func readContent(cmd *cobra.Command, name string) (*publish.Content, error) {
+	data, err := readInput(cmd, name, publish.MaxContent)
+	if err != nil {
+		return nil, err
+	}
+	content, err := publish.ParseContent(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return content, nil
 }
 
 // confirmed returns the kids that copy name has confirmed in r and not before.

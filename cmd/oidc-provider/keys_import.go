@@ -102,7 +102,7 @@ is for the keys of legacy Secret tokens.`,
 
 // readKeys reads keys in PEM, or public ones in a key set.
 func readKeys(cmd *cobra.Command, name string) ([]*jwks.SigningKey, []jwks.PublicKey, error) {
-	data, err := readInput(cmd, name)
+	data, err := readInput(cmd, name, maxInput)
 	if err != nil {
 		return nil, nil, err
 	}

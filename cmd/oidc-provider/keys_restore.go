@@ -2,12 +2,12 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/input"
 	"oidc-provider/internal/witness"
 	"oidc-provider/rotation"
 )
@@ -36,7 +36,7 @@ before the servers start.`,
   oidc-provider keys import shown.json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := readInput(cmd, args[0])
+			data, err := readInput(cmd, args[0], maxInput)
 			if err != nil {
 				return err
 			}
@@ -81,12 +81,26 @@ before the servers start.`,
 	return cmd
 }
 
-// readInput reads a file, or standard input for -.
-func readInput(cmd *cobra.Command, name string) ([]byte, error) {
-	if name == "-" {
-		return io.ReadAll(io.LimitReader(cmd.InOrStdin(), 64<<20))
+// maxInput, in bytes, is far above the size of any ring or file with keys.
+const maxInput = 64 << 20
+
+// readInput reads a file of at most limit bytes, or standard input for -. The file
+// may be a pipe.
+func readInput(cmd *cobra.Command, name string, limit int64) ([]byte, error) {
+	from := cmd.InOrStdin()
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		from = file
 	}
-	return os.ReadFile(name)
+	data, err := input.ReadAtMost(from, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	return data, nil
 }
 
 // sealing returns how the private keys of r are stored, in words.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/publish"
 	"oidc-provider/rotation"
 )
 
@@ -76,5 +77,5 @@ func warnOfCopies(cmd *cobra.Command, r *rotation.Ring, kid string) {
 	}
 	warn(cmd, "%s may still have the revoked key: relying parties that read the copy accept it until it is removed there "+
 		"(hint: update the copy with the key set now, %s)",
-		rotation.NameCopies(names), keySetURL(r))
+		rotation.NameCopies(names), publish.KeySetURL(r))
 }
