@@ -350,7 +350,7 @@ func TestRotateAndRevokeWithCopies(t *testing.T) {
 	at := epoch.Add(100 * time.Hour)
 	var early *rotation.TooEarlyError
 	_, _, err := rotation.Rotate(r, at, false, generateEC)
-	if !errors.As(err, &early) || early.Server || !slices.Equal(early.Copies, []string{"google"}) || !strings.Contains(hint.Of(err), "keys copies confirm google "+early.KeyID+"` on this store; or force") {
+	if !errors.As(err, &early) || early.Server || !slices.Equal(early.Copies, []string{"google"}) || !strings.Contains(hint.Of(err), "keys copies confirm google "+early.KeyID+"` on this store; {option.force} rotates anyway") {
 		t.Errorf("before google has it: %v", err)
 	}
 	unpublished := addCopy(t, newRing(t, rotation.Policy{}), "google", epoch)

@@ -40,12 +40,12 @@ func (e *TooEarlyError) Error() string {
 func (e *TooEarlyError) Hint() string {
 	switch {
 	case e.Server:
-		return "is a server running on this store, and what does its log say? Or force the rotation"
+		return "is a server running on this store, and what does its log say? {option.force} rotates anyway"
 	case len(e.Copies) > 0:
 		return fmt.Sprintf("update the copy, then run `oidc-provider keys copies confirm %s %s` on this store; "+
-			"or force the rotation", e.Copies[0], e.KeyID)
+			"{option.force} rotates anyway", e.Copies[0], e.KeyID)
 	}
-	return "wait until then, or force the rotation"
+	return "wait until then; {option.force} rotates anyway"
 }
 
 // Rotate makes the next key active at once. That is safe if the key has been
@@ -64,7 +64,7 @@ func Rotate(r *Ring, now time.Time, force bool, generate Generate) (*Ring, []Eve
 		return r, nil, err
 	}
 	if n := len(next.Keys); n >= TooManyKeys && !force {
-		return r, nil, hint.Errorf("wait until some are removed, or force the rotation",
+		return r, nil, hint.Errorf("wait until some are removed; {option.force} rotates anyway",
 			"%d keys are published already: relying parties start to fail at 100", n)
 	}
 	events := next.promote(active, standby, now)
