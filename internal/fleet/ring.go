@@ -45,10 +45,10 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 		return nil, err
 	}
 	if created {
-		m.Log.Info("made the first keys of the issuer", "store", m.cfg.Store)
 		if err := m.handle.Create(ctx, ring); err != nil {
 			return nil, err
 		}
+		m.Log.Info("the store was empty: created the first signing keys of this issuer", "store", m.cfg.Store)
 	}
 	if !m.cfg.PublishOnly {
 		if err := m.checkOpens(ctx, ring); err != nil {
