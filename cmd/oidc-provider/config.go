@@ -126,11 +126,11 @@ type configInfo struct {
 }
 
 type issuerInfo struct {
-	Issuer           string `json:"issuer"`
-	Source           string `json:"source"` // managed, apiserver, files or url
-	From             string `json:"from"`
-	ConfigurationURL string `json:"configurationURL"`
-	JWKSURI          string `json:"jwksURI"`
+	Issuer       string `json:"issuer"`
+	Source       string `json:"source"` // managed, apiserver, files or url
+	From         string `json:"from"`
+	DiscoveryURL string `json:"discoveryURL"`
+	JWKSURI      string `json:"jwksURI"`
 }
 
 func tlsKind(cfg *config.Config) string {
@@ -145,7 +145,7 @@ func tlsKind(cfg *config.Config) string {
 
 func describeIssuer(cfg *config.Issuer) issuerInfo {
 	issuer, _ := discovery.ParseIssuer(cfg.Issuer) // config has checked it
-	info := issuerInfo{Issuer: cfg.Issuer, ConfigurationURL: issuer.DiscoveryURL(), JWKSURI: issuer.JWKSURI()}
+	info := issuerInfo{Issuer: cfg.Issuer, DiscoveryURL: issuer.DiscoveryURL(), JWKSURI: issuer.JWKSURI()}
 	switch {
 	case cfg.Managed != nil:
 		info.Source, info.From = "managed", cfg.Managed.Store

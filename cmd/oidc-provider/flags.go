@@ -265,6 +265,9 @@ func parseIssuer(cmd *cobra.Command, raw string) (discovery.Issuer, error) {
 	return issuer, nil
 }
 
+// warnError prints err and its hint as a warning.
+func warnError(cmd *cobra.Command, err error) { warn(cmd, "%s", hint.Text(err, flagName)) }
+
 func warn(cmd *cobra.Command, format string, args ...any) {
 	fmt.Fprintf(cmd.ErrOrStderr(), "Warning: "+format+"\n", args...)
 }

@@ -56,7 +56,7 @@ It needs no private key: sealed keys stay sealed.`,
 			a.command = fmt.Sprintf("%s keys copies confirm%s %s", program(), storeArguments(cmd.Flags()), a.name)
 			r, _, err := changeCopies(cmd, &ring, a.change)
 			for _, w := range a.compared.Warnings(a.name) { // also when it failed
-				warn(cmd, "%s", hint.Text(w, flagName))
+				warnError(cmd, w)
 			}
 			if err != nil {
 				return err

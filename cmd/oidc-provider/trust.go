@@ -112,14 +112,15 @@ func (t *trustCommand) run(cmd *cobra.Command) error {
 
 // warnWide warns if no ServiceAccount was named.
 func (t *trustCommand) warnWide(cmd *cobra.Command) {
-	const narrow = "(hint: --service-account NAME gives access to one ServiceAccount only)"
+	const narrow = "{option.serviceAccount} NAME gives access to one ServiceAccount only"
 	switch k, kubernetes := t.setup.(*trust.Kubernetes); {
 	case cmd.Flags().Changed("service-account"):
 	case kubernetes && !k.Only && t.format != "pod":
-		warn(cmd, "every ServiceAccount of %s gets access %s", t.issuer, narrow)
+		warnError(cmd, hint.Errorf(narrow, "every ServiceAccount of %s gets access", t.issuer))
 	default:
-		warn(cmd, "every Pod in the namespace %s that names no ServiceAccount uses %s, which gets access %s",
-			t.facts.Namespace, t.facts.ServiceAccount, narrow)
+		warnError(cmd, hint.Errorf(narrow,
+			"every Pod in the namespace %s that names no ServiceAccount uses %s, which gets access",
+			t.facts.Namespace, t.facts.ServiceAccount))
 	}
 }
 
@@ -133,7 +134,7 @@ func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
 	case err != nil && !t.force && (t.unasked == nil || !t.unasked()):
 		return hint.Wrap(err, "--connect-to names another address to ask, --force prints what needs no answer")
 	case err != nil:
-		warn(cmd, "%v", err)
+		warnError(cmd, err)
 	default:
 		if failed := t.printFindings(cmd, report); failed > 0 && !t.force {
 			return hint.Errorf("--force prints it anyway", "nothing is printed: %s would not trust %s as it is now",
@@ -142,8 +143,8 @@ func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
 	}
 	if !report.Authentic() {
 		// No set-up uses it, not even with --force: it would be trusted permanently.
-		warn(cmd, "the keys, the jwks_uri and the certificates may come from an attacker, and are not used "+
-			"(hint: --ca-file FILE if the CA is private)")
+		warnError(cmd, hint.Errorf("{option.caFile} FILE if the CA is private",
+			"the keys, the jwks_uri and the certificates may come from an attacker, and are not used"))
 		return nil
 	}
 	t.facts.JWKSURI, t.facts.Keys = report.Seen.KeySet.URL, report.Seen.Keys()
@@ -180,8 +181,8 @@ func thumbprints(cmd *cobra.Command, seen *check.Observation) (all []string) {
 			}
 			all = append(all, print)
 			if len(chain) == 1 {
-				warn(cmd, "%s sends only its own certificate, so AWS IAM needs the thumbprint of each new one "+
-					"(hint: let the server send the chain of its CA as well)", d.URL)
+				warnError(cmd, hint.Errorf("let the server send the chain of its CA as well",
+					"%s sends only its own certificate, so AWS IAM needs the thumbprint of each new one", d.URL))
 			}
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"oidc-provider/internal/input"
 )
 
 const (
@@ -158,9 +160,9 @@ func (a *Answer) http10(ctx context.Context, u *url.URL) error {
 func (a *Answer) read(resp *http.Response) {
 	defer resp.Body.Close()
 	a.Proto, a.Status, a.Header, a.Transfer = resp.Proto, resp.StatusCode, resp.Header, resp.TransferEncoding
-	a.Body, a.Err = io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
-	if len(a.Body) > maxDocument {
-		a.Body, a.TooLong, a.Err = a.Body[:maxDocument], true, nil
+	a.Body, a.Err = input.ReadAtMost(resp.Body, maxDocument)
+	if errors.Is(a.Err, input.ErrTooLarge) {
+		a.TooLong, a.Err = true, nil
 	}
 }
 
