@@ -19,6 +19,8 @@ type process struct {
 	dir, addr, adminAddr string
 	issuer               string
 	done                 chan error
+	as                   *user  // nil for the user of the test
+	program              string // what other users can run
 
 	mu  sync.Mutex
 	out bytes.Buffer // stdout and stderr
@@ -41,6 +43,9 @@ func (p *process) output() string {
 // another name.
 func (p *process) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
+	if p.as != nil {
+		p.as.run(cmd, p.program)
+	}
 	cmd.Args = append([]string{"oidc-provider"}, args...)
 	cmd.Dir = p.dir
 	cmd.Stdout, cmd.Stderr = p, p

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -106,6 +105,13 @@ func (o *serveOptions) add(flags *pflag.FlagSet) {
 		"`ADDRESS` for /livez, /readyz and /metrics")
 	flags.StringVar(&o.managed.SignerSocket, "signer-socket", "",
 		"`FILE` of the Unix socket to sign for kube-apiserver on, or @name for an abstract socket")
+	flags.UintSliceVar(&o.managed.SignerUIDs, "signer-uid", nil,
+		"`UID` of a user who may connect to that socket, beside root and the one this runs as; may be given several times")
+	flags.Lookup("signer-uid").DefValue = "" // not []
+	flags.StringVar(&o.managed.SignerSocketMode, "signer-socket-mode", "",
+		"`MODE` of that file; default 0600")
+	flags.StringVar(&o.managed.SignerSocketGroup, "signer-socket-group", "",
+		"`GROUP` of that file, a name or a number")
 	duration(&o.issuer.JWKSMaxAge, "jwks-max-age", config.DefaultJWKSMaxAge,
 		"how long relying parties may cache the key set")
 	duration(&o.issuer.DiscoveryMaxAge, "discovery-max-age", config.DefaultDiscoveryMaxAge,
@@ -231,16 +237,12 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) error {
 		return errors.New("--shutdown-delay must not be negative")
 	}
 	o.warn(cmd, issuer, log)
-	return nil
+	return o.managed.SignerAccess().Check(o.managed.SignerSocket)
 }
 
 // warn logs what is allowed and probably not meant.
 func (o *serveOptions) warn(cmd *cobra.Command, issuer discovery.Issuer, log *slog.Logger) {
 	log = log.With("issuer", issuer.String())
-	if socket := o.managed.SignerSocket; strings.HasPrefix(socket, "@") {
-		log.Warn("an abstract socket has no mode: every process in this network namespace can have tokens signed", "socket",
-			socket)
-	}
 	changed := cmd.Flags().Changed
 	if u := issuer.URL(); u.Scheme == "http" && !changed("issuer") && changed("listen") {
 		if _, port, err := net.SplitHostPort(o.config.Listen); err == nil && port != u.Port() {

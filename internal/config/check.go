@@ -117,6 +117,9 @@ func (m *Managed) check(p *problems, prefix string) {
 	case m.PublishOnly && m.Create:
 		p.add(prefix+"create", "excludes publishOnly")
 	}
+	if err := m.SignerAccess().Check(m.SignerSocket); err != nil {
+		p.note(prefix+"signerSocket", err)
+	}
 	checkSeconds(p, prefix+"refreshHint", m.RefreshHint)
 }
 

@@ -5,6 +5,7 @@ package config
 import (
 	"github.com/go-jose/go-jose/v4"
 
+	"oidc-provider/internal/signer"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
@@ -157,6 +158,18 @@ type Managed struct {
 	// or @name for an abstract socket.
 	SignerSocket string `yaml:"signerSocket,omitempty"`
 
+	// SignerUIDs are the numbers of the users, beside root and the one that this
+	// process runs as, whose processes may connect to the socket. Needs Linux.
+	SignerUIDs []uint `yaml:"signerUIDs,omitempty"`
+
+	// SignerSocketMode is the mode of the socket file, in octal. Default 0600:
+	// other users of SignerUIDs need 0660 and SignerSocketGroup, or 0666.
+	SignerSocketMode string `yaml:"signerSocketMode,omitempty"`
+
+	// SignerSocketGroup is the group of the socket file, a name or a number.
+	// Default that of other new files in its directory.
+	SignerSocketGroup string `yaml:"signerSocketGroup,omitempty"`
+
 	// RefreshHint is how often that kube-apiserver should fetch the keys, in
 	// whole seconds. Default 1m.
 	RefreshHint Duration `yaml:"refreshHint,omitempty"`
@@ -176,6 +189,11 @@ type Managed struct {
 	// It must contain nothing else. After a restart, the server rejects a ring
 	// that is older.
 	RollbackState string `yaml:"rollbackState,omitempty"`
+}
+
+// SignerAccess returns who may use the signer socket.
+func (m *Managed) SignerAccess() signer.Access {
+	return signer.Access{Mode: m.SignerSocketMode, Group: m.SignerSocketGroup, UIDs: m.SignerUIDs}
 }
 
 // A Policy is the policy of a ring; see [rotation.Policy].

@@ -55,6 +55,8 @@ func schemaOf(t reflect.Type, docs map[string]string) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "boolean"}
 	case t.Kind() == reflect.Int:
 		return &jsonschema.Schema{Type: "integer"}
+	case t.Kind() == reflect.Uint:
+		return &jsonschema.Schema{Type: "integer", Minimum: new(float64)}
 	case t.Kind() == reflect.String:
 		return &jsonschema.Schema{Type: "string"}
 	}

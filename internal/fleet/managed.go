@@ -96,7 +96,7 @@ func (m *managed) run(ctx context.Context, published func() bool) error {
 func (m *managed) work(ctx context.Context, published func() bool) error {
 	if m.socket == nil && m.cfg.SignerSocket != "" {
 		var err error
-		if m.socket, err = m.Sockets.Acquire(ctx, m.cfg.SignerSocket, m.issuer); err != nil {
+		if m.socket, err = m.Sockets.Acquire(ctx, m.cfg.SignerSocket, m.issuer, m.cfg.SignerAccess()); err != nil {
 			return err
 		}
 	}
@@ -118,7 +118,9 @@ func (m *managed) work(ctx context.Context, published func() bool) error {
 		rotator.Run(ctx)
 		return nil
 	}
-	m.socket.Use(ctx, rotator, time.Duration(m.cfg.RefreshHint))
+	if err := m.socket.Use(ctx, m.cfg.SignerAccess(), rotator, time.Duration(m.cfg.RefreshHint)); err != nil {
+		m.Log.Error("the access to the signer socket stays as it was", "err", err)
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(m.socket.Context(), stop)()

@@ -25,6 +25,9 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 		}
 		m.handle = handle
 	}
+	if err := store.CheckOwner(m.cfg.Store); err != nil {
+		return nil, fmt.Errorf("store %s: %w", m.handle, err)
+	}
 	if err := m.checkSecret(ctx); err != nil {
 		return nil, err
 	}
@@ -102,6 +105,9 @@ func (m *managed) seen(ctx context.Context) (seen []rotation.Seen, state rotatio
 	})
 	if err != nil || m.cfg.RollbackState == "" {
 		return seen, nil, err
+	}
+	if err := store.CheckOwner(m.cfg.RollbackState); err != nil {
+		return nil, nil, fmt.Errorf("rollback state: %w", err)
 	}
 	state = store.NewFile(m.cfg.RollbackState)
 	recalled, err := rotation.ReadRollbackState(ctx, state)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"oidc-provider/internal/filemode"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/input"
 	"oidc-provider/jwks"
@@ -158,8 +159,12 @@ func (m *Mirror) writeState(v *view) error {
 	return nil
 }
 
-// readState reads the file at path, which must belong to issuer.
+// readState reads the file at path, which must belong to issuer. Other users must
+// not be able to replace it.
 func readState(path, issuer string) (*document, error) {
+	if err := filemode.CheckDir(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("reading the state: %w", err)
+	}
 	data, info, err := input.ReadFile(path, maxState)
 	if err != nil {
 		return nil, fmt.Errorf("reading the state: %w", err)

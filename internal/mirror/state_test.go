@@ -340,3 +340,22 @@ func TestStateHasNothingPrivate(t *testing.T) {
 		t.Errorf("state %s", content)
 	}
 }
+
+// A file that other users can replace is neither published nor written.
+func TestStateInDirectoryOfOthers(t *testing.T) {
+	path := statePath(t)
+	keep(t, path, newKey(t, "a"))
+	if err := os.Chmod(filepath.Dir(path), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	before := read(t, path)
+	source, w := new(fake), new(world)
+	m := w.mirror(source, path)
+	wantKeys(t, m, w, "")
+	source.has(newKey(t, "b"))
+	refresh(t, m, "lets other users write to it")
+	wantKeys(t, m, w, "b")
+	if read(t, path) != before {
+		t.Error("it was overwritten")
+	}
+}

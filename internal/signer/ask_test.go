@@ -35,7 +35,7 @@ func TestAsk(t *testing.T) {
 	t.Chdir(dir)
 	keys := newKeys(t, jose.ES256)
 	for _, socket := range []string{filepath.Join(dir, "s"), "s2", filepath.Join(dir, "a%zz?b=c#d e"), fmt.Sprintf("@ask-%d", os.Getpid())} {
-		l, err := signer.Listen(t.Context(), socket)
+		l, err := signer.Listen(t.Context(), socket, signer.Access{}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

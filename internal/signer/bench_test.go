@@ -152,7 +152,7 @@ func serveBenchmark(path string, alg jose.SignatureAlgorithm) error {
 	if err != nil {
 		return err
 	}
-	l, err := signer.Listen(context.Background(), path)
+	l, err := signer.Listen(context.Background(), path, signer.Access{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,6 @@ package signer
 import (
 	"errors"
 	"log/slog"
-	"sync"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -12,44 +10,22 @@ import (
 	"oidc-provider/rotation"
 )
 
-// refusalInterval is the time between two log lines with the same reason.
-const refusalInterval = 10 * time.Second
-
-// refusals logs why tokens were not signed: for each reason at most one line per
-// refusalInterval, since every request of a cluster can fail for the same reason.
-// A line counts the lines that were suppressed before it.
+// refusals logs why tokens were not signed.
 type refusals struct {
-	log *slog.Logger
-
-	mu   sync.Mutex
-	seen map[string]*refusal // by reason, of which there are a few
-}
-
-type refusal struct {
-	logged     time.Time
-	suppressed int // since then
+	log  *slog.Logger
+	seen *repeats
 }
 
 // add logs err, and returns what the requester of the token gets.
 func (r *refusals) add(err error) error {
 	code, reason, message := answerTo(err)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	known := r.seen[reason]
-	switch {
-	case known == nil:
-		known = new(refusal)
-		r.seen[reason] = known
-	case time.Since(known.logged) < refusalInterval:
-		known.suppressed++
-		return status.Error(code, message)
+	if suppressed, due := r.seen.due(reason); due {
+		log := r.log
+		if suppressed > 0 {
+			log = log.With("suppressed", suppressed)
+		}
+		log.Warn("refused to sign a token", "err", err)
 	}
-	log := r.log
-	if known.suppressed > 0 {
-		log = log.With("suppressed", known.suppressed)
-	}
-	log.Warn("refused to sign a token", "err", err)
-	known.logged, known.suppressed = time.Now(), 0
 	return status.Error(code, message)
 }
 

@@ -49,7 +49,7 @@ type source struct {
 // kube-apiserver itself serves: whole seconds, at least one. 0 means 1m. Refused
 // calls are written to log, which should name the issuer.
 func NewServer(keys Keys, refreshHint time.Duration, log *slog.Logger) *Server {
-	s := &Server{log: log, refusals: refusals{log: log, seen: make(map[string]*refusal)}}
+	s := &Server{log: log, refusals: refusals{log: log, seen: newRepeats()}}
 	s.Use(keys, refreshHint)
 	return s
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,7 +70,7 @@ func dial(t testing.TB, keys signer.Keys, metrics prometheus.Registerer) *grpc.C
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
-	l, err := signer.Listen(context.Background(), path)
+	l, err := signer.Listen(context.Background(), path, signer.Access{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,23 +259,23 @@ func TestListen(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "s")
-	l, err := signer.Listen(t.Context(), path)
+	l, err := signer.Listen(t.Context(), path, signer.Access{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket has mode %v, %v; want 0600", info.Mode(), err)
 	}
-	if _, err := signer.Listen(t.Context(), path); err == nil || !strings.Contains(hint.Of(err), "another oidc-provider") {
+	if _, err := signer.Listen(t.Context(), path, signer.Access{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(hint.Of(err), "another oidc-provider") {
 		t.Errorf("a live socket: %v", err)
 	}
 	// A process that was killed leaves its socket file.
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.SetUnlinkOnClose(false)
 	l.Close()
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
 	}
-	if l, err = signer.Listen(t.Context(), path); err != nil {
+	if l, err = signer.Listen(t.Context(), path, signer.Access{}, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatalf("a stale socket: %v", err)
 	}
 	l.Close()
@@ -287,7 +286,7 @@ func TestListen(t *testing.T) {
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := signer.Listen(t.Context(), path); err == nil || !strings.Contains(err.Error(), "not a socket") {
+	if _, err := signer.Listen(t.Context(), path, signer.Access{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("a file that is not a socket: %v", err)
 	}
 	if data, _ := os.ReadFile(path); string(data) != "mine" {

@@ -5,28 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
+
+	"oidc-provider/internal/filemode"
 	"oidc-provider/internal/hint"
 )
 
-// Listen opens the Unix socket at path with mode 0600, or the abstract socket
-// "@name" of Linux, which has no mode: every process in the network namespace
-// can reach it. A socket file on which no process listens is removed. A socket
-// that is in use, and a file of another kind, is an error.
-func Listen(ctx context.Context, path string) (net.Listener, error) {
-	switch {
-	case path == "@":
+// lockTimeout is much longer than another process needs to open the socket.
+const lockTimeout = 5 * time.Second
+
+func abstract(path string) bool { return strings.HasPrefix(path, "@") }
+
+// Listen opens the Unix socket at path, or the abstract socket "@name" of Linux,
+// for the users that access admits. Other connections are closed, and reported in
+// log.
+//
+// No other user may be able to write to the directory of the socket. A socket file
+// on which no process listens is removed. A socket that is in use, and a file of
+// another kind, is an error. Processes that open the socket at the same time
+// exclude each other with a lock file beside it, which stays there.
+func Listen(ctx context.Context, path string, access Access, log *slog.Logger) (*Listener, error) {
+	if path == "@" {
 		return nil, hint.Errorf("set {signerSocket} to a name such as @oidc-provider",
 			"signer socket @: an abstract socket needs a name")
-	case !strings.HasPrefix(path, "@"):
-		if err := removeStale(ctx, path); err != nil {
+	}
+	if err := access.Check(path); err != nil {
+		return nil, err
+	}
+	if !abstract(path) {
+		unlock, err := prepare(ctx, path)
+		if err != nil {
 			return nil, fmt.Errorf("signer socket %s: %w", path, err)
 		}
+		defer unlock()
 	}
 	lc := net.ListenConfig{Control: restrictMode}
 	l, err := lc.Listen(ctx, "unix", path)
@@ -34,12 +53,36 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 		return nil, hint.Errorf("set {signerSocket} to a path of at most 107 bytes in an existing directory",
 			"signer socket: %w", err)
 	}
-	if !strings.HasPrefix(path, "@") {
-		if err := os.Chmod(path, 0o600); err != nil {
-			return nil, errors.Join(fmt.Errorf("signer socket: %w", err), l.Close())
-		}
+	listener := &Listener{UnixListener: l.(*net.UnixListener), path: path, refusals: newRepeats(), log: log}
+	if err := listener.Admit(access); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
-	return l, nil
+	return listener, nil
+}
+
+// prepare makes the path free. The caller must call unlock when the socket is open.
+func prepare(ctx context.Context, path string) (unlock func(), err error) {
+	const existing = "set {signerSocket} to a path in an existing directory"
+	switch err := filemode.CheckDir(filepath.Dir(path)); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, hint.Wrap(err, existing)
+	case err != nil:
+		return nil, hint.Wrap(err, "or set {signerSocket} to a path in a directory of its own")
+	}
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	lock := flock.New(path+".lock", flock.SetPermissions(0o600))
+	if _, err := lock.TryLockContext(ctx, 5*time.Millisecond); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, hint.Errorf(fmt.Sprintf("`fuser %s.lock` shows which", path), "another process is opening it")
+		}
+		return nil, fmt.Errorf("locking it: %w", err)
+	}
+	if err := removeStale(ctx, path); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return func() { lock.Close() }, nil
 }
 
 func removeStale(ctx context.Context, path string) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -41,7 +40,7 @@ type Socket struct {
 
 	// Guarded by all.mu. A socket without a listener is being opened.
 	users    int
-	listener net.Listener
+	listener *Listener
 	server   *Server // nil before the first Use
 }
 
@@ -49,14 +48,19 @@ type Socket struct {
 // served, [context.Cause] returns why.
 func (k *Socket) Context() context.Context { return k.ctx }
 
-// Acquire opens the socket at path for issuer. Until it is released, the same
-// issuer can acquire it again, and others cannot.
-func (s *Sockets) Acquire(ctx context.Context, path, issuer string) (*Socket, error) {
+// Acquire opens the socket at path for issuer, and for the clients that access
+// admits. Until it is released, the same issuer can acquire it again, and others
+// cannot. The access of a socket that is open stays the same until [Socket.Use].
+func (s *Sockets) Acquire(ctx context.Context, path, issuer string, access Access) (*Socket, error) {
 	k, err := s.reserve(path, issuer)
 	if err != nil || k.listener != nil {
 		return k, err
 	}
-	l, err := Listen(ctx, path) // this may take a while
+	log := s.log.With("issuer", issuer)
+	l, err := Listen(ctx, path, access, log) // this may take a while
+	if err == nil {
+		access.warn(path, log)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -106,22 +110,25 @@ func (s *Sockets) Release(k *Socket) {
 	}
 }
 
-// Use answers with keys from now on, unless ctx is done. See [NewServer].
-func (k *Socket) Use(ctx context.Context, keys Keys, refreshHint time.Duration) {
+// Use answers with keys from now on, and admits clients by access, unless ctx is
+// done. See [NewServer]. If the access cannot be changed, it stays as it was.
+func (k *Socket) Use(ctx context.Context, access Access, keys Keys, refreshHint time.Duration) error {
 	k.all.mu.Lock()
 	defer k.all.mu.Unlock()
 	if ctx.Err() != nil {
-		return
+		return nil
 	}
+	err := k.listener.Admit(access)
 	if k.server != nil {
 		k.server.Use(keys, refreshHint)
-		return
+		return err
 	}
 	k.server = NewServer(keys, refreshHint, k.all.log.With("issuer", k.issuer))
 	metrics := prometheus.WrapRegistererWith(prometheus.Labels{"issuer": k.issuer}, k.all.metrics)
 	k.all.wg.Go(func() {
 		k.stop(k.server.Serve(k.ctx, k.listener, metrics))
 	})
+	return err
 }
 
 // Wait returns when every socket that was released is closed.

@@ -29,7 +29,7 @@ func newSockets(metrics prometheus.Registerer) *signer.Sockets {
 
 func acquire(t *testing.T, s *signer.Sockets, path string) *signer.Socket {
 	t.Helper()
-	k, err := s.Acquire(t.Context(), path, issuer)
+	k, err := s.Acquire(t.Context(), path, issuer, signer.Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,19 +54,19 @@ func TestSocketOutlivesItsKeys(t *testing.T) {
 	if _, err := check(50 * time.Millisecond); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("before the first Use: %v, want a client that waits", err)
 	}
-	first.Use(t.Context(), newKeys(t, jose.ES256), 0)
+	first.Use(t.Context(), signer.Access{}, newKeys(t, jose.ES256), 0)
 	if got, err := check(10 * time.Second); got != "SERVING" {
 		t.Errorf("after the first Use: %s, %v", got, err)
 	}
 
 	second := acquire(t, all, path)
-	second.Use(t.Context(), &ringKeys{err: errors.New("no key")}, 0)
+	second.Use(t.Context(), signer.Access{}, &ringKeys{err: errors.New("no key")}, 0)
 	if got, err := check(10 * time.Second); got != "NOT_SERVING" {
 		t.Errorf("after the second Use: %s, %v", got, err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	first.Use(ended, newKeys(t, jose.ES256), 0)
+	first.Use(ended, signer.Access{}, newKeys(t, jose.ES256), 0)
 	if got, err := check(10 * time.Second); got != "NOT_SERVING" {
 		t.Errorf("Use after its context has ended: %s, %v", got, err)
 	}
@@ -89,13 +89,13 @@ func TestSocketOfAnotherIssuer(t *testing.T) {
 	all := newSockets(prometheus.NewRegistry())
 	path := filepath.Join(socketDir(t), "s")
 	k := acquire(t, all, path)
-	_, err := all.Acquire(t.Context(), path, otherIssuer)
+	_, err := all.Acquire(t.Context(), path, otherIssuer, signer.Access{})
 	if err == nil || !strings.Contains(err.Error(), "still signs for issuer "+issuer) {
 		t.Errorf("got %v, want a refusal that names the issuer", err)
 	}
 	all.Release(nil) // what a failed Acquire returned
 	all.Release(k)   // before any Use
-	other, err := all.Acquire(t.Context(), path, otherIssuer)
+	other, err := all.Acquire(t.Context(), path, otherIssuer, signer.Access{})
 	if err != nil {
 		t.Fatalf("after the release: %v", err)
 	}
@@ -107,7 +107,7 @@ func TestSocketThatCannotBeOpened(t *testing.T) {
 	all := newSockets(prometheus.NewRegistry())
 	dir := socketDir(t)
 	path := filepath.Join(dir, "missing", "s")
-	if k, err := all.Acquire(t.Context(), path, issuer); err == nil || k != nil {
+	if k, err := all.Acquire(t.Context(), path, issuer, signer.Access{}); err == nil || k != nil {
 		t.Fatalf("got %v, %v, want an error", k, err)
 	}
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
@@ -136,7 +136,7 @@ func TestSocketThatBreaks(t *testing.T) {
 	all := newSockets(&failsOnce{Registerer: prometheus.NewRegistry()})
 	path := filepath.Join(socketDir(t), "s")
 	k := acquire(t, all, path)
-	k.Use(t.Context(), newKeys(t, jose.ES256), 0)
+	k.Use(t.Context(), signer.Access{}, newKeys(t, jose.ES256), 0)
 	select {
 	case <-k.Context().Done():
 	case <-time.After(10 * time.Second):
@@ -148,7 +148,7 @@ func TestSocketThatBreaks(t *testing.T) {
 
 	again := acquire(t, all, path) // although the broken one is not released yet
 	all.Release(k)
-	again.Use(t.Context(), newKeys(t, jose.ES256), 0)
+	again.Use(t.Context(), signer.Access{}, newKeys(t, jose.ES256), 0)
 	if _, _, err := signer.Ask(t.Context(), path); err != nil {
 		t.Errorf("after the socket was opened again: %v", err)
 	}

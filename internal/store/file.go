@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"oidc-provider/internal/filemode"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/input"
 	"oidc-provider/rotation"
@@ -31,7 +32,8 @@ const maxRing = 64 << 20
 // Writers exclude each other with a lock and replace the file in one step, so that
 // readers need no lock and always see a complete ring. All processes of a machine
 // can share it. Over a network file system, this depends on the flock of that
-// system.
+// system. The directory must belong to the user of this process or to root, unless
+// this process is root: see [CheckOwner].
 type File struct{ dir string }
 
 // NewFile returns the store in dir. The first Swap creates dir if needed.
@@ -87,14 +89,20 @@ func (f *File) checkDir() error {
 	if !info.IsDir() {
 		return hint.Errorf("set {store} to the directory that contains "+ringFile, "%s is not a directory", f.dir)
 	}
-	return checkMode(info, f.dir, "700")
+	if err := checkMode(info, f.dir, "700"); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 {
+		return nil // an operator's command works on the ring of a server, which is another user
+	}
+	return filemode.CheckOwner(info, f.dir)
 }
 
 // checkMode refuses a file or directory that users other than its owner can read
 // or write.
 func checkMode(info fs.FileInfo, path, want string) error {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return hint.Errorf(fmt.Sprintf("run `chmod %s %s`", want, path),
+		return hint.Errorf(filemode.Hint(info, path, want),
 			"%s has mode %04o, which gives other users access to the private keys", path, mode)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 
+	"oidc-provider/internal/filemode"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/kube"
 	"oidc-provider/internal/store/etcd"
@@ -56,6 +57,21 @@ func Dir(spec string) (path string, ok bool) {
 		return strings.TrimPrefix(spec[len(s):], "//"), true
 	}
 	return "", false
+}
+
+// CheckOwner returns an error if spec names a directory that a user other than that
+// of this process, and root, owns. It is for servers, root's included: commands that
+// root types work on any user's store.
+func CheckOwner(spec string) error {
+	dir, ok := Dir(spec)
+	if !ok {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil // the store says more
+	}
+	return filemode.CheckOwner(info, dir)
 }
 
 func openEtcd(c Config) (rotation.Store, error) {
