@@ -123,7 +123,7 @@ func ConfirmCopy(r *Ring, name string, now time.Time, kids ...string) (*Ring, er
 		k := next.find(kid)
 		switch {
 		case k == nil:
-			return r, errNoKey(kid)
+			return r, r.errNoKey(kid)
 		case !k.Published():
 			return r, hint.Errorf("remove the key from the copy", "key %s is revoked: copy %s must not have it", kid, name)
 		case !k.InKeySet():

@@ -23,6 +23,9 @@ const (
 	Active  Phase = "active"  // signs
 	Retired Phase = "retired" // published, since tokens signed with it may still be valid
 	Revoked Phase = "revoked" // neither signs nor is published
+
+	// VerifyOnly keys were imported as public keys: published until they are revoked.
+	VerifyOnly Phase = "verify-only"
 )
 
 // Phase returns the phase of the key at now. Revocation cannot be planned: it
@@ -32,7 +35,7 @@ func (k *Key) Phase(now time.Time) Phase {
 	case !k.RevokedAt.IsZero():
 		return Revoked
 	case k.VerifyOnly:
-		return Retired
+		return VerifyOnly
 	case k.SignFrom.IsZero() || now.Before(k.SignFrom):
 		return Next
 	case k.SignUntil.IsZero() || now.Before(k.SignUntil):

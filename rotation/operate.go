@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"oidc-provider/internal/hint"
@@ -113,7 +114,7 @@ func Revoke(r *Ring, kid string, now time.Time, generate Generate) (*Ring, []Eve
 		if slices.Contains(r.Removed, kid) {
 			return r, nil, fmt.Errorf("key %s was removed earlier: its tokens have expired", kid)
 		}
-		return r, nil, errNoKey(kid)
+		return r, nil, r.errNoKey(kid)
 	}
 	phase := k.Phase(now)
 	if phase == Revoked {
@@ -138,7 +139,15 @@ func Revoke(r *Ring, kid string, now time.Time, generate Generate) (*Ring, []Eve
 	return next, append([]Event{{Msg: "the key is revoked", KeyID: kid}}, events...), nil
 }
 
-func errNoKey(kid string) error {
+// errNoKey returns the error for a kid that is not in the ring.
+func (r *Ring) errNoKey(kid string) error {
+	const shared = 4 // characters at one end: a kid that was cut off, or mistyped
+	for _, k := range r.Keys {
+		if n := min(shared, len(kid)); n == shared && (strings.HasPrefix(k.KeyID, kid[:n]) ||
+			strings.HasSuffix(k.KeyID, kid[len(kid)-n:])) {
+			return hint.Errorf(fmt.Sprintf("did you mean %s?", k.KeyID), "the ring has no key %q", kid)
+		}
+	}
 	return hint.Errorf("`oidc-provider keys list` lists the kids", "the ring has no key %q", kid)
 }
 
@@ -193,7 +202,7 @@ func (k *Key) hasNoDate() bool {
 // inUse reports whether relying parties may have fetched keys of the ring.
 func (r *Ring) inUse(now time.Time) bool {
 	return slices.ContainsFunc(r.Keys, func(k Key) bool {
-		return !k.ConfirmedAt.IsZero() || len(k.CopyConfirmedAt) > 0 || k.Phase(now) == Retired && !k.VerifyOnly
+		return !k.ConfirmedAt.IsZero() || len(k.CopyConfirmedAt) > 0 || k.Phase(now) == Retired
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"oidc-provider/internal/check"
+	"oidc-provider/internal/describe"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/signer"
 )
@@ -216,7 +217,7 @@ func (c *checkCommand) follow(cmd *cobra.Command, o check.Options) error {
 			return couldNot(err)
 		}
 		if err != nil && !errors.Is(err, check.ErrUnreachable) {
-			warn(cmd, "%s: %s", formatTime(time.Now()), hint.Text(err, flagName))
+			warn(cmd, "%s: %s", describe.Time(time.Now()), hint.Text(err, flagName))
 		}
 		if report != nil {
 			if err := c.printChanges(cmd.OutOrStdout(), known, report); err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"oidc-provider/internal/check"
+	"oidc-provider/internal/describe"
 )
 
 // print prints a report: for programs whole, for people the findings first and
@@ -66,7 +67,7 @@ func (c *checkCommand) printChanges(w io.Writer, known map[string]check.Result, 
 		}
 		known[r.Check] = r
 		if !first && !c.output.structured() {
-			fmt.Fprintf(w, "%s  ", formatTime(now.Time))
+			fmt.Fprintf(w, "%s  ", describe.Time(now.Time))
 			printResult(w, colours(w), r)
 		}
 	}

@@ -204,6 +204,9 @@ func (f *recipientFlag) check() error {
 
 var policyFlagNames = []string{"schedule", "algorithm", "rsa-bits", "publish-ahead", "max-token-lifetime", "clock-skew"}
 
+// flagList returns flags as a list for people.
+func flagList(names []string) string { return "--" + strings.Join(names, ", --") }
+
 // policyFlags are the flags for a ring's policy.
 type policyFlags struct{ config.Policy }
 

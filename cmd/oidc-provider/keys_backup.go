@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/describe"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
@@ -68,7 +69,7 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Wrote generation %d of the ring of %s, of %s, to %s, %s.\n",
-				r.Generation, r.Issuer, formatTime(r.Updated), args[0], sealing(r))
+				r.Generation, r.Issuer, describe.Time(r.Updated), args[0], describe.Sealing(r))
 			return nil
 		},
 	}

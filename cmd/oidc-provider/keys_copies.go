@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/describe"
 	"oidc-provider/internal/publish"
 	"oidc-provider/rotation"
 )
@@ -101,7 +102,7 @@ func printCopyTable(cmd *cobra.Command, copies []copyInfo) error {
 		for _, k := range c.Keys {
 			confirmed := "<no>"
 			if k.ConfirmedAt != nil {
-				confirmed = formatTime(*k.ConfirmedAt)
+				confirmed = describe.Time(*k.ConfirmedAt)
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s%s\n", c.Name, k.KeyID, k.Phase, confirmed, meaning(k))
 		}
@@ -134,7 +135,7 @@ publish-ahead, a server that is cut off from the store may follow the plan all t
 same; the command says so. Servers must be of a version that knows copies: older
 ones refuse the ring.`,
 		Example: `  oidc-provider keys copies add google-prod`,
-		Args:    cobra.ExactArgs(1),
+		Args:    exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var signs time.Time
 			r, changed, err := changeCopies(cmd, &ring, func(r *rotation.Ring) (next *rotation.Ring, err error) {
@@ -146,12 +147,12 @@ ones refuse the ring.`,
 			}
 			out := cmd.OutOrStdout()
 			if !changed {
-				fmt.Fprintf(out, "Copy %s is named already.\n", args[0])
+				fmt.Fprintf(out, "Copy %s is registered already.\n", args[0])
 				return nil
 			}
 			warnOfPlan(cmd, r, args[0], signs)
-			fmt.Fprintf(out, "Named copy %s. It should have this key set:\n", args[0])
-			printKeys(out, r)
+			fmt.Fprintf(out, "Added copy %s. It should have this key set:\n", args[0])
+			describe.Keys(out, r, time.Now())
 			kid := "KID" // of the next key, once there is one
 			if standby := r.Standby(r.At(time.Now())); standby != nil {
 				kid = standby.KeyID
@@ -178,11 +179,11 @@ func warnOfPlan(cmd *cobra.Command, r *rotation.Ring, name string, signs time.Ti
 	}
 	if !standby.SignFrom.IsZero() {
 		warn(cmd, "key %s signs from %s, which is too near to be put off, and copy %s may not have it: bring it there "+
-			"before then", standby.KeyID, formatTime(signs), name)
+			"before then", standby.KeyID, describe.Time(signs), name)
 		return
 	}
 	warn(cmd, "key %s waits for copy %s now, but a server that does not hear of that may sign with it from %s: bring "+
-		"it there before then", standby.KeyID, name, formatTime(signs))
+		"it there before then", standby.KeyID, name, describe.Time(signs))
 }
 
 func newKeysCopiesRemoveCommand() *cobra.Command {
@@ -193,8 +194,9 @@ func newKeysCopiesRemoveCommand() *cobra.Command {
 		Short:   "Remove a copy: rotations do not wait for it any more",
 		Long: `Remove a copy: rotations do not wait for it any more, and one that waited only
 for it continues. What the copy has confirmed is forgotten.`,
-		Example: `  oidc-provider keys copies remove google-prod`,
-		Args:    cobra.ExactArgs(1),
+		Example:           `  oidc-provider keys copies remove google-prod`,
+		Args:              exactArgs("NAME"),
+		ValidArgsFunction: completeCopies(&ring, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, _, err := changeCopies(cmd, &ring, func(r *rotation.Ring) (*rotation.Ring, error) {
 				return rotation.RemoveCopy(r, args[0], time.Now())
@@ -204,7 +206,7 @@ for it continues. What the copy has confirmed is forgotten.`,
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Removed copy %s: relying parties that go by it reject tokens of the keys that "+
 				"follow. The keys are\n", args[0])
-			printKeys(cmd.OutOrStdout(), r)
+			describe.Keys(cmd.OutOrStdout(), r, time.Now())
 			return nil
 		},
 	}

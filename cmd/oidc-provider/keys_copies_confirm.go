@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/describe"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/publish"
 	"oidc-provider/rotation"
@@ -44,7 +45,13 @@ It needs no private key: sealed keys stay sealed.`,
   # Files in a bucket, from a job that runs every hour
   oidc-provider export --out public && aws s3 sync public/oidc.example.com s3://oidc-example-com &&
     curl --fail https://oidc.example.com/openid/v1/jwks | oidc-provider keys copies confirm bucket --from -`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: minimumArgs(1, "COPY", "KID"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return completeCopies(&ring, 0)(cmd, args, word)
+			}
+			return completeKeys(&ring, 1)(cmd, args, word)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := confirmation{name: args[0], kids: args[1:]}
 			if cmd.Flags().Changed("from") {
@@ -138,7 +145,7 @@ func (a *confirmation) report(cmd *cobra.Command, r *rotation.Ring) error {
 	} else {
 		fmt.Fprintf(out, "Copy %s has already confirmed that. The keys are\n", a.name)
 	}
-	printKeys(out, r)
+	describe.Keys(out, r, time.Now())
 	if a.compared.LostNextKey() {
 		return a.compared.MissingNextKey(a.name)
 	}
@@ -154,7 +161,7 @@ func (a *confirmation) warnOfPlan(cmd *cobra.Command, r *rotation.Ring) {
 		warn(cmd, "copy %s has lost key %s, which is next", a.name, c.NextKey)
 		warnOfPlan(cmd, r, a.name, c.ActiveFrom)
 	default:
-		warn(cmd, "copy %s has lost key %s: the rotation at %s is withdrawn", a.name, c.NextKey, formatTime(c.Planned))
+		warn(cmd, "copy %s has lost key %s: the rotation at %s is withdrawn", a.name, c.NextKey, describe.Time(c.Planned))
 	}
 }
 

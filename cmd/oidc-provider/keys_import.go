@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/describe"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
 	"oidc-provider/jwks"
@@ -34,8 +35,8 @@ signed elsewhere: a year, unless --issued-token-lifetime says otherwise, since
 that is what kube-apiserver gives the tokens of Pods by default.
 
 A public key, a certificate, or a key set (JWKS) in JSON is published so that
-its tokens verify, until it is revoked; of several keys, those that the ring
-already has are skipped. With --exclude-from-discovery only kube-apiserver sees it: that
+its tokens verify, until it is revoked. Keys that the ring has already are
+skipped, so that the command can be run again. With --exclude-from-discovery only kube-apiserver sees it: that
 is for the keys of legacy Secret tokens.`,
 		Example: `  # Continue with the key that kube-apiserver has used so far
   oidc-provider keys import /etc/kubernetes/pki/sa.key --issuer https://oidc.example.com
@@ -45,7 +46,7 @@ is for the keys of legacy Secret tokens.`,
 
   # Make a ring that was restored from an old backup know what the world has seen since
   curl https://oidc.example.com/openid/v1/jwks | oidc-provider keys import -`,
-		Args: cobra.ExactArgs(1),
+		Args: exactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if lifetime < 0 || lifetime > 10*rotation.ExtendedLifetime {
 				return fmt.Errorf("--issued-token-lifetime %v: want up to %v", lifetime, 10*rotation.ExtendedLifetime)
@@ -86,8 +87,7 @@ is for the keys of legacy Secret tokens.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "Imported:")
-			printKeys(cmd.OutOrStdout(), r)
+			describe.Keys(cmd.OutOrStdout(), r, time.Now())
 			return nil
 		},
 	}
@@ -146,13 +146,19 @@ func readKeySet(data []byte) ([]jwks.PublicKey, error) {
 // importSigning starts a ring with key, in an empty store or one that no server has
 // published yet.
 func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, lifetime time.Duration, issuer string,
-	flags *policyFlags, recipients []string) (*rotation.Ring, error) {
+	flags *policyFlags, recipients []string) (r *rotation.Ring, err error) {
 	set, err := flags.policy(cmd.Flags())
 	if err != nil {
 		return nil, err
 	}
 	policy := set.Rotation()
-	r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
+	heading := "Imported:"
+	defer func() {
+		if err == nil {
+			fmt.Fprintln(cmd.OutOrStdout(), heading)
+		}
+	}()
+	r, err = s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
 		if recipients != nil && !slices.Equal(recipients, r.Recipients) {
 			return r, hint.Errorf(fmt.Sprintf("omit --recipient, and run `%s keys reseal` before or after", program()),
 				"the ring already exists, with keys that are sealed for %s", names(r.Recipients))
@@ -160,6 +166,10 @@ func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, li
 		r, err := rotation.SetPolicy(r, policy, time.Now())
 		if err != nil {
 			return r, err
+		}
+		if k := heldKey(r, key.KeyID()); k != nil && !k.VerifyOnly {
+			heading = alreadyThere
+			return r, nil
 		}
 		return rotation.ImportSigning(r, key, lifetime, time.Now())
 	})
@@ -194,20 +204,48 @@ func importVerifying(cmd *cobra.Command, s *store.Handle, keys []jwks.PublicKey,
 			return nil, fmt.Errorf("--%s is for beginning a ring, and a public key does not begin one", name)
 		}
 	}
-	return s.Update(cmd.Context(), func(before *rotation.Ring) (*rotation.Ring, error) {
-		var err error
-		r := before
-		for _, key := range keys {
-			if len(keys) > 1 && before.Knows(key.KeyID()) {
-				continue
-			}
-			if r, err = rotation.ImportVerifying(r, key, exclude, time.Now()); err != nil {
-				return before, err
-			}
-		}
-		if r == before {
-			return r, errors.New("the ring knows all of these keys already")
-		}
-		return r, nil
+	var imported int
+	r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (next *rotation.Ring, err error) {
+		next, imported, err = addVerifying(r, keys, exclude)
+		return next, err
 	})
+	if err == nil && imported == 0 {
+		fmt.Fprintln(cmd.OutOrStdout(), alreadyThere)
+	} else if err == nil {
+		fmt.Fprintln(cmd.OutOrStdout(), "Imported:")
+	}
+	return r, err
+}
+
+// addVerifying returns r with the keys that it lacks, and how many those were. A key
+// set may have keys that were revoked or removed here: they never return. A single
+// key like that is an error.
+func addVerifying(r *rotation.Ring, keys []jwks.PublicKey, exclude bool) (next *rotation.Ring, imported int, err error) {
+	next = r
+	for _, key := range keys {
+		switch k := heldKey(r, key.KeyID()); {
+		case k != nil && exclude && k.InKeySet():
+			return r, 0, fmt.Errorf("key %s is in the key set already, and a key cannot be excluded later", k.KeyID)
+		case k != nil && len(keys) == 1 && !exclude && !k.InKeySet():
+			return r, 0, fmt.Errorf("key %s is in the ring already, but excluded from discovery, which cannot be changed", k.KeyID)
+		case k != nil || len(keys) > 1 && r.Knows(key.KeyID()):
+			continue
+		}
+		if next, err = rotation.ImportVerifying(next, key, exclude, time.Now()); err != nil {
+			return r, 0, err
+		}
+		imported++
+	}
+	return next, imported, nil
+}
+
+const alreadyThere = "Nothing to import, it is in the ring already:"
+
+// heldKey returns the key of r with this kid, or nil if it is missing or revoked.
+func heldKey(r *rotation.Ring, kid string) *rotation.Key {
+	i := slices.IndexFunc(r.Keys, func(k rotation.Key) bool { return k.KeyID == kid && k.Published() })
+	if i < 0 {
+		return nil
+	}
+	return &r.Keys[i]
 }

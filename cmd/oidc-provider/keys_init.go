@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/describe"
 	"oidc-provider/rotation"
 )
 
@@ -59,7 +60,7 @@ them as well.`,
 				warn(cmd, "%s", w)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Made a ring for %s in %s:\n", r.Issuer, s)
-			printKeys(cmd.OutOrStdout(), r)
+			describe.Keys(cmd.OutOrStdout(), r, time.Now())
 			return nil
 		},
 	}

@@ -1,13 +1,19 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/config"
+	"oidc-provider/internal/describe"
+	"oidc-provider/internal/hint"
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
@@ -20,45 +26,43 @@ func newKeysListCommand() *cobra.Command {
 		Short:   "Show the keys in a store",
 		Long: `Show the keys in a store and their phases:
 
-  next     published, will sign
-  active   signs
-  retired  published until its last token has expired
-  revoked  neither
+  next          published, will sign
+  active        signs
+  retired       published until its last token has expired
+  verify-only   imported as a public key, published until it is revoked
+  revoked       neither signs nor is published
 
-SINCE is when that phase began and UNTIL when it ends. For a key that is next,
-<unplanned> means that its rotation waits for a server that publishes it, or for
-copies of the key set: see 'keys copies'. What it waits for is below the table, and
-waitsFor in the JSON. It needs no private key: sealed keys stay sealed.`,
+SIGNS FROM <not planned> means that the rotation waits for a server that publishes
+the next key, or for copies of the key set: see 'keys copies'. What it waits for is
+below the table, and waitsFor in the JSON, which has exact times.
+
+With --config and without --issuer it lists the rings of all managed issuers of the
+file; the JSON is then {"issuers": [...]}. No private key is needed: sealed keys stay
+sealed.`,
 		Example: `  oidc-provider keys list
-  oidc-provider keys list -o json | jq -r '.keys[] | select(.phase == "active").kid'`,
+  oidc-provider keys list -o json | jq -r '.keys[] | select(.phase == "active").kid'
+  oidc-provider keys list --config /etc/oidc-provider/config.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := ring.openWithoutKeys(cmd)
+			if err := ring.check(cmd); err != nil {
+				return err
+			}
+			if ring.file != "" && ring.issuer == "" {
+				return listAll(cmd, &ring, &output)
+			}
+			cfg, issuer, err := ring.resolve(cmd)
 			if err != nil {
 				return err
 			}
-			defer s.Close()
-			r, err := s.Read(cmd.Context())
+			r, name, err := readNamed(cmd, cfg, issuer)
 			if err != nil {
 				return err
 			}
 			now := time.Now()
-			if err := r.CheckClock(now); err != nil {
-				warn(cmd, "%v", err)
-			}
-			keys := listKeys(r, r.At(now))
 			if output.structured() {
-				info := ringInfo{Issuer: r.Issuer, Policy: r.Policy, Keys: keys}
-				if next := r.Standby(r.At(now)); next != nil && !next.SignFrom.IsZero() {
-					info.NextRotation = &next.SignFrom
-				}
-				return output.write(cmd.OutOrStdout(), info)
+				return output.write(cmd.OutOrStdout(), newRingInfo(r, name, now))
 			}
-			if err := printKeyTable(cmd, keys); err != nil {
-				return err
-			}
-			printWaiting(cmd, r, r.At(now))
-			return nil
+			return printRing(cmd, newRingInfo(r, name, now), r, storeArguments(cmd.Flags()), now)
 		},
 	}
 	ring.add(cmd)
@@ -66,111 +70,133 @@ waitsFor in the JSON. It needs no private key: sealed keys stay sealed.`,
 	return cmd
 }
 
-// ringInfo is a ring as `keys list -o json` shows it.
-type ringInfo struct {
-	Issuer       string          `json:"issuer"`
-	Policy       rotation.Policy `json:"policy"`
-	NextRotation *time.Time      `json:"nextRotation"` // null if it is not planned yet
-	Keys         []keyInfo       `json:"keys"`
-}
-
-// keyInfo is a key as `keys list -o json` shows it: times in RFC 3339, null
-// where they are open.
-type keyInfo struct {
-	KeyID       string         `json:"kid"`
-	Algorithm   string         `json:"algorithm"`
-	Phase       rotation.Phase `json:"phase"`
-	Created     *time.Time     `json:"created"`
-	PublishAt   *time.Time     `json:"publishAt"`
-	ConfirmedAt *time.Time     `json:"confirmedAt"`
-	SignFrom    *time.Time     `json:"signFrom"`
-	SignUntil   *time.Time     `json:"signUntil"`
-	RemoveAt    *time.Time     `json:"removeAt"`
-	RevokedAt   *time.Time     `json:"revokedAt"`
-	// Forced keys signed before they were published for publish-ahead: the first of
-	// a ring, and those of emergencies.
-	Forced bool `json:"forced"`
-	// InDiscovery keys are in the key set.
-	InDiscovery bool `json:"inDiscovery"`
-	// WaitsFor is what keeps the rotation to a next key from being planned.
-	WaitsFor []string `json:"waitsFor"`
-	// Private is how the private half is stored: plain, sealed or none.
-	Private string `json:"private"`
-}
-
-func private(k *rotation.Key) string {
-	switch {
-	case len(k.Sealed) > 0:
-		return "sealed"
-	case len(k.Private) > 0:
-		return "plain"
+// listAll lists the rings of all managed issuers of a configuration file. One that
+// cannot be read hides no other.
+func listAll(cmd *cobra.Command, flags *ringFlags, output *outputFlag) error {
+	managed, err := flags.managed()
+	if err != nil {
+		return err
 	}
-	return "none"
-}
-
-func listKeys(r *rotation.Ring, at time.Time) []keyInfo {
-	open := func(t time.Time) *time.Time {
-		if t.IsZero() {
-			return nil
+	list := []ringInfo{}
+	var failed []error
+	for i, m := range managed {
+		now := time.Now()
+		r, name, err := readNamed(cmd, m.Managed.Config, m.Issuer)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("issuer %s: %w", m.Issuer, err))
+			continue
 		}
-		return &t
-	}
-	list := []keyInfo{}
-	waiting := r.Waiting(at)
-	for i := range r.Keys {
-		k := &r.Keys[i]
-		waits := []string{}
-		if waiting != nil && waiting.KeyID == k.KeyID {
-			waits = waitsFor(waiting)
+		info := newRingInfo(r, name, now)
+		list = append(list, info)
+		if output.structured() {
+			continue
 		}
-		list = append(list, keyInfo{
-			KeyID: k.KeyID, Algorithm: string(k.Algorithm), Phase: k.Phase(at),
-			Created: open(k.Created), PublishAt: open(k.PublishAt), ConfirmedAt: open(k.ConfirmedAt),
-			SignFrom: open(k.SignFrom), SignUntil: open(k.SignUntil), RemoveAt: open(k.RemoveAt()), RevokedAt: open(k.RevokedAt),
-			Forced: k.Forced, InDiscovery: k.InKeySet(), WaitsFor: waits, Private: private(k),
-		})
+		if i > 0 {
+			fmt.Fprintln(cmd.OutOrStdout())
+		}
+		if err := printRing(cmd, info, r, issuerArguments(flags.file, m), now); err != nil {
+			return err
+		}
 	}
-	return list
+	if output.structured() {
+		failed = append(failed, output.write(cmd.OutOrStdout(), map[string]any{"issuers": list}))
+	}
+	return errors.Join(failed...)
 }
 
-func printKeyTable(cmd *cobra.Command, keys []keyInfo) error {
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "KID\tALGORITHM\tPHASE\tSINCE\tUNTIL")
+// issuerArguments returns the flags that lead another command to the ring of m.
+func issuerArguments(file string, m config.Issuer) string {
+	return " --config " + quote(file) + " --issuer " + quote(m.Issuer)
+}
+
+// readNamed returns the ring in a store and the name of the store, and warns of a
+// wrong clock.
+func readNamed(cmd *cobra.Command, cfg store.Config, issuer string) (*rotation.Ring, string, error) {
+	s, err := store.OpenFor(cfg.WithoutKeys(), issuer)
+	if err != nil {
+		return nil, "", err
+	}
+	defer s.Close()
+	r, err := s.Read(cmd.Context())
+	if err != nil {
+		return nil, "", err
+	}
+	if err := r.CheckClock(time.Now()); err != nil {
+		warn(cmd, "%s", hint.Text(err, flagName))
+	}
+	return r, s.String(), nil
+}
+
+// printRing prints a ring for people. arguments lead another command to it.
+func printRing(cmd *cobra.Command, info ringInfo, r *rotation.Ring, arguments string, now time.Time) error {
+	out := cmd.OutOrStdout()
+	p := info.Policy
+	bits := ""
+	if p.Algorithm == "RS256" {
+		bits = fmt.Sprintf(" (%d bits)", p.RSABits)
+	}
+	sealed := "plain"
+	if len(info.Recipients) > 0 {
+		sealed = "sealed for " + strings.Join(info.Recipients, ", ")
+	}
+	next := "not planned"
+	if info.NextRotation != nil {
+		next = fmt.Sprintf("%s (%s)", describe.Time(*info.NextRotation), describe.Relative(*info.NextRotation, now))
+	}
+	fmt.Fprintf(out, `Issuer:         %s
+Store:          %s
+Private keys:   %s
+Policy:         %s%s, %s, published %s ahead, tokens up to %s
+Next rotation:  %s
+
+`, info.Issuer, info.Store, sealed, p.Algorithm, bits, p.Schedule, describe.Duration(p.PublishAhead), describe.Duration(p.MaxTokenLifetime),
+		next)
+	if err := printKeyTable(out, info.Keys, now); err != nil {
+		return err
+	}
+	printWaiting(out, r, r.At(now), arguments)
+	return nil
+}
+
+func printKeyTable(w io.Writer, keys []keyInfo, now time.Time) error {
+	var rows [][]string
+	cell := func(t *time.Time, open string) string {
+		if t == nil {
+			return open
+		}
+		return describe.Relative(*t, now)
+	}
 	for _, k := range keys {
-		since, until, open := k.SignFrom, k.SignUntil, "<none>"
+		from, until, removed := cell(k.SignFrom, "<not planned>"), cell(k.SignUntil, "<not planned>"), cell(k.RemoveAt, "<not planned>")
 		switch k.Phase {
 		case rotation.Next:
-			since, until, open = k.PublishAt, k.SignFrom, "<unplanned>"
-		case rotation.Retired:
-			since, until = k.SignUntil, k.RemoveAt
-			if since == nil {
-				since = k.PublishAt
-			}
+			until, removed = "-", "-"
+		case rotation.VerifyOnly:
+			from, until, removed = "-", "-", "when revoked"
 		case rotation.Revoked:
-			since, until = k.RevokedAt, k.RemoveAt
+			from, until = cell(k.SignFrom, "-"), cell(cmp.Or(k.SignUntil, k.RevokedAt), "-")
+			if k.SignFrom == nil {
+				until = "-"
+			}
 		}
-		end := open
-		if until != nil {
-			end = formatTime(*until)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.KeyID, k.Algorithm, k.Phase, formatTime(*since), end)
+		rows = append(rows, []string{k.KeyID, k.Algorithm, string(k.Phase), from, until, removed})
 	}
-	return w.Flush()
+	return writeTable(w, []string{"KID", "ALGORITHM", "PHASE", "SIGNS FROM", "SIGNS UNTIL", "REMOVED AT"}, rows)
 }
 
 // printWaiting prints what the next rotation waits for, and which copies may lack a
 // key that does not wait for them.
-func printWaiting(cmd *cobra.Command, r *rotation.Ring, at time.Time) {
-	out := cmd.OutOrStdout()
+func printWaiting(out io.Writer, r *rotation.Ring, at time.Time, arguments string) {
 	if w := r.Waiting(at); w != nil {
-		fmt.Fprintf(out, "\nThe next key waits for %s. Until then the active key signs.\n", strings.Join(waitsFor(w), ", "))
+		fmt.Fprintf(out, "\nThe next key waits for %s. Until then the active key signs.\n",
+			strings.Join(describe.WaitsFor(w), ", "))
 		if len(w.Copies) > 0 {
 			late := "The schedule is kept if it is there by"
 			if at.After(w.By) {
 				late = "It is late: the schedule wants it there by"
 			}
 			fmt.Fprintf(out, "%s %s. Bring it to %s, and then run `%s keys copies confirm%s %s %s`.\n",
-				late, formatTime(w.By), rotation.NameCopies(w.Copies), program(), storeArguments(cmd.Flags()), w.Copies[0], w.KeyID)
+				late, describe.Time(w.By), rotation.NameCopies(w.Copies), program(), arguments, w.Copies[0], w.KeyID)
 		}
 	}
 	for i := range r.Keys {
@@ -179,10 +205,10 @@ func printWaiting(cmd *cobra.Command, r *rotation.Ring, at time.Time) {
 		switch phase := k.Phase(at); {
 		case len(lacking) == 0:
 		case phase == rotation.Next && !k.SignFrom.IsZero():
-			fmt.Fprintf(out, "\nKey %s signs from %s, and %s not confirmed it.\n", k.KeyID, formatTime(k.SignFrom),
-				copiesHave(lacking))
+			fmt.Fprintf(out, "\nKey %s signs from %s, and %s.\n", k.KeyID, describe.Time(k.SignFrom),
+				describe.NotConfirmed(lacking))
 		case phase == rotation.Active:
-			fmt.Fprintf(out, "\nKey %s signs, and %s not confirmed it.\n", k.KeyID, copiesHave(lacking))
+			fmt.Fprintf(out, "\nKey %s signs, and %s.\n", k.KeyID, describe.NotConfirmed(lacking))
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/describe"
 	"oidc-provider/internal/input"
 	"oidc-provider/internal/witness"
 	"oidc-provider/rotation"
@@ -71,8 +72,8 @@ before the servers start.`,
 				warn(cmd, "%s", w)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Restored generation %d of the ring of %s, of %s, %s:\n", r.Generation, r.Issuer,
-				formatTime(r.Updated), sealing(r))
-			printKeys(cmd.OutOrStdout(), r)
+				describe.Time(r.Updated), describe.Sealing(r))
+			describe.Keys(cmd.OutOrStdout(), r, time.Now())
 			return nil
 		},
 	}
@@ -104,13 +105,3 @@ func readInput(cmd *cobra.Command, name string, limit int64) ([]byte, error) {
 }
 
 // sealing returns how the private keys of r are stored, in words.
-func sealing(r *rotation.Ring) string {
-	switch n := len(r.Recipients); n {
-	case 0:
-		return "with plain private keys"
-	case 1:
-		return "sealed for 1 recipient"
-	default:
-		return fmt.Sprintf("sealed for %d recipients", n)
-	}
-}

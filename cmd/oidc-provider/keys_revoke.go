@@ -1,68 +1,181 @@
 package main
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
+	"oidc-provider/internal/describe"
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/publish"
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
 func newKeysRevokeCommand() *cobra.Command {
-	var ring ringFlags
+	var revoke revocation
 	cmd := &cobra.Command{
 		Use:   "revoke KID",
 		Short: "Remove a key from the key set at once and for good",
-		Long: `Remove a key from the key set at once and for good. Its tokens do not verify any
-more at relying parties that fetch the key set again. If the key was
-active, the next one signs from now on.
+		Long: `Remove a key from the key set at once and for good. Relying parties that fetch
+the key set again reject its tokens. If the key was active, the next key signs from
+now on.
+
+If relying parties may not have that next key yet, the command says what will fail
+and until when, and asks first. A script, which cannot be asked, needs --force.
+--dry-run says the same and changes nothing.
 
 Removal is not revocation: a relying party that has cached the key set keeps
 accepting the key until its cache expires. The command prints when that is. Remove
 the key from registered copies yourself.`,
-		Example: `  oidc-provider keys revoke JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE`,
-		Args:    cobra.ExactArgs(1),
+		Example: `  oidc-provider keys revoke JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE --dry-run
+  oidc-provider keys revoke JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE`,
+		Args:              exactArgs("KID"),
+		ValidArgsFunction: completeKeys(&revoke.ring, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := ring.open(cmd)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			var events []rotation.Event
-			r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (next *rotation.Ring, err error) {
-				next, events, err = rotation.Revoke(r, args[0], time.Now(), rotation.GenerateKey)
-				return next, err
-			})
-			if err != nil {
-				return err
-			}
-			out := cmd.OutOrStdout()
-			if len(events) == 0 {
-				fmt.Fprintf(out, "Key %s is revoked already.\n", args[0])
-				return nil
-			}
-			if len(events) > 1 { // the standby took over
-				warnOfForced(cmd, r)
-			}
-			fmt.Fprintf(out, "Revoked %s. What is left:\n", args[0])
-			printKeys(out, r)
-			warnOfCopies(cmd, r, args[0])
-			now := time.Now()
-			fmt.Fprintf(out, `
+			revoke.kid = args[0]
+			return revoke.run(cmd)
+		},
+	}
+	revoke.ring.add(cmd)
+	cmd.Flags().BoolVar(&revoke.force, "force", false,
+		"revoke without asking, even if relying parties may not know the next key yet")
+	cmd.Flags().BoolVar(&revoke.dryRun, "dry-run", false, "print what would happen, and change nothing")
+	return cmd
+}
+
+// A revocation is a run of `keys revoke`.
+type revocation struct {
+	ring          ringFlags
+	kid           string
+	force, dryRun bool
+}
+
+func (v *revocation) run(cmd *cobra.Command) error {
+	s, err := v.ring.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	before, err := s.Read(cmd.Context())
+	if err != nil {
+		return err
+	}
+	after, err := v.apply(before)
+	switch {
+	case err != nil:
+		return err
+	case after == before:
+		fmt.Fprintf(cmd.OutOrStdout(), "Key %s is revoked already.\n", v.kid)
+		return nil
+	case v.dryRun:
+		v.explain(cmd, cmd.OutOrStdout(), before, after)
+		fmt.Fprintln(cmd.OutOrStdout(), "Nothing was changed (dry run).")
+		return nil
+	}
+	if v.harms(before, after) && !v.force {
+		v.explain(cmd, cmd.ErrOrStderr(), before, after)
+		if err := confirm(cmd, "Revoke it now?"); err != nil {
+			return err
+		}
+		v.force = true
+	}
+	return v.write(cmd, s)
+}
+
+// write revokes the key in the store and prints what is left.
+func (v *revocation) write(cmd *cobra.Command, s *store.Handle) error {
+	harms := false
+	r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
+		next, err := v.apply(r)
+		if err != nil {
+			return r, err
+		}
+		if harms = v.harms(r, next); harms && !v.force {
+			return r, hint.Errorf("run it again", "the ring has changed meanwhile: relying parties may not have the next key")
+		}
+		return next, nil
+	})
+	if err != nil {
+		return err
+	}
+	if harms {
+		warnOfForced(cmd, r)
+	}
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "Revoked %s. What is left:\n", v.kid)
+	describe.Keys(out, r, time.Now())
+	warnOfCopies(cmd, r, v.kid)
+	printCaches(out)
+	return nil
+}
+
+// apply returns the ring without the key, or r itself if it is revoked already.
+func (v *revocation) apply(r *rotation.Ring) (*rotation.Ring, error) {
+	next, events, err := rotation.Revoke(r, v.kid, time.Now(), rotation.GenerateKey)
+	if err != nil || len(events) == 0 {
+		return r, err
+	}
+	return next, nil
+}
+
+// harms reports whether the revocation makes a key sign that relying parties may
+// not have yet.
+func (v *revocation) harms(before, after *rotation.Ring) bool {
+	now := time.Now()
+	active := after.Active(after.At(now))
+	return active.KeyID != before.Active(before.At(now)).KeyID && active.Forced
+}
+
+// explain prints what the revocation does. It leaves out the key that would be made,
+// since the one that is made will be another.
+func (v *revocation) explain(cmd *cobra.Command, w io.Writer, before, after *rotation.Ring) {
+	fmt.Fprintf(w, "Revoking %s removes it from the key set at once. What is left:\n", v.kid)
+	left := *after
+	left.Keys = slices.DeleteFunc(slices.Clone(after.Keys), func(k rotation.Key) bool { return !before.Knows(k.KeyID) })
+	describe.Keys(w, &left, time.Now())
+	for _, text := range consequences(cmd, after) {
+		fmt.Fprintf(w, "\nThis breaks tokens: %s\n", text)
+	}
+	fmt.Fprintln(w)
+}
+
+// printCaches prints until when relying parties may have cached the revoked key.
+func printCaches(w io.Writer) {
+	now := time.Now()
+	in := func(d time.Duration) string { return describe.Time(now.Add(d)) }
+	fmt.Fprintf(w, `
 Relying parties may have cached the revoked key:
   - those that keep to max-age until %s, with the default of 5m
   - Istio and Envoy until %s, nginx and .NET until %s, lua-resty-openidc until %s
   - go-oidc and MinIO until an unknown kid makes them fetch, or they are restarted
 What to do: restart or flush the relying parties that matter, and have workloads get new tokens.
-`, formatTime(now.Add(5*time.Minute)), formatTime(now.Add(20*time.Minute)), formatTime(now.Add(12*time.Hour)), formatTime(now.Add(24*time.Hour)))
-			return nil
-		},
+`, in(5*time.Minute), in(20*time.Minute), in(12*time.Hour), in(24*time.Hour))
+}
+
+// confirm asks the user a question on the terminal. It returns an error unless the
+// answer is yes, or if standard input is not a terminal.
+func confirm(cmd *cobra.Command, question string) error {
+	in, ok := cmd.InOrStdin().(interface{ Fd() uintptr })
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return hint.Errorf("add --force to do it anyway", "nothing was changed: this needs a confirmation")
 	}
-	ring.add(cmd)
-	return cmd
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question)
+	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		return errors.New("nothing was changed")
+	}
+	return nil
 }
 
 // warnOfCopies prints which copies may still have the key that was just revoked.
@@ -75,7 +188,6 @@ func warnOfCopies(cmd *cobra.Command, r *rotation.Ring, kid string) {
 	for _, c := range r.Copies {
 		names = append(names, c.Name)
 	}
-	warn(cmd, "%s may still have the revoked key: relying parties that read the copy accept it until it is removed there "+
-		"(hint: update the copy with the key set now, %s)",
-		rotation.NameCopies(names), publish.KeySetURL(r))
+	warn(cmd, "%s may still have the revoked key: relying parties that read the copy accept it until it is removed "+
+		"there. Update the copy with the key set of now, %s", rotation.NameCopies(names), publish.KeySetURL(r))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/describe"
 	"oidc-provider/rotation"
 )
 
@@ -35,7 +36,7 @@ policy says (publish-ahead), and refused before; --force rotates anyway.`,
 			}
 			warnOfForced(cmd, r)
 			fmt.Fprintln(cmd.OutOrStdout(), "Rotated:")
-			printKeys(cmd.OutOrStdout(), r)
+			describe.Keys(cmd.OutOrStdout(), r, time.Now())
 			return nil
 		},
 	}
@@ -44,32 +45,40 @@ policy says (publish-ahead), and refused before; --force rotates anyway.`,
 	return cmd
 }
 
-// warnOfForced prints who may fail, and until when, if the active key has begun
-// to sign before every relying party could know it.
+// warnOfForced warns if the active key of r signs before every relying party
+// could know it.
 func warnOfForced(cmd *cobra.Command, r *rotation.Ring) {
+	for _, text := range consequences(cmd, r) {
+		warn(cmd, "%s", text)
+	}
+}
+
+// consequences returns who may fail, and until when, if the active key of r signs
+// before every relying party could know it.
+func consequences(cmd *cobra.Command, r *rotation.Ring) (texts []string) {
 	active := r.Active(r.At(time.Now()))
 	if !active.Forced {
-		return
+		return nil
 	}
 	if lacking := r.Lacking(active); len(lacking) > 0 {
-		warn(cmd, `key %s signs already, and %s not confirmed it.
+		texts = append(texts, fmt.Sprintf(`key %s signs from now on, and %s.
   Relying parties that read the copy reject new tokens until it has the key.
   What to do: update the copy now, and then run %s keys copies confirm%s %s %s`,
-			active.KeyID, copiesHave(lacking), program(), storeArguments(cmd.Flags()), lacking[0], active.KeyID)
+			active.KeyID, describe.NotConfirmed(lacking), program(), storeArguments(cmd.Flags()), lacking[0], active.KeyID))
 	}
 	if !active.ConfirmedAt.IsZero() && !active.SignFrom.Before(active.ConfirmedAt.Add(time.Duration(active.PublishAhead))) {
-		return // it is published for long enough, and waited for copies
+		return texts // it is published for long enough, and waited for copies
 	}
 	shown, ahead := active.ConfirmedAt, time.Duration(active.PublishAhead)
-	since := "whose publication is confirmed since " + formatTime(shown)
+	since := "whose publication is confirmed since " + describe.Time(shown)
 	if shown.IsZero() {
 		shown, since = active.SignFrom, "whose publication no server has confirmed"
 	}
-	warn(cmd, `key %s, %s, signs already.
+	return append(texts, fmt.Sprintf(`key %s, %s, signs from now on.
   Relying parties that fetched the key set before it was shown reject new tokens until they fetch it again:
   - those that refetch on an unknown kid do at once (go-oidc, Vault, Spring, jose, PyJWT)
   - those that keep to max-age do by %s with the default of 5m (Envoy, whose cache lives 10m, by %s)
   - all that cache within publish-ahead do by %s (nginx and .NET hold it for up to 12h)
   What to do: restart relying parties that fail, or wait.`,
-		active.KeyID, since, formatTime(shown.Add(5*time.Minute)), formatTime(shown.Add(10*time.Minute)), formatTime(shown.Add(ahead)))
+		active.KeyID, since, describe.Time(shown.Add(5*time.Minute)), describe.Time(shown.Add(10*time.Minute)), describe.Time(shown.Add(ahead))))
 }

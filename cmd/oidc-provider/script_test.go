@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -120,7 +121,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": scriptStatus, "http": scriptHTTP, "await": scriptAwait, "retry": scriptRetry, "certificate": scriptCertificate,
+			"key": scriptKey, "status": scriptStatus, "http": scriptHTTP, "await": scriptAwait, "retry": scriptRetry, "certificate": scriptCertificate,
 			"identity": scriptIdentity, "template": scriptTemplate, "sed": scriptSed, "mtimes": scriptMtimes,
 		},
 	})
@@ -198,6 +199,18 @@ func scriptRetry(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%v never printed %q: %v\n%s", args[1:], args[0], err, out)
 		}
 	}
+}
+
+func scriptKey(ts *testscript.TestScript, neg bool, args []string) {
+	var ring struct{ Keys []struct{ KID, Phase string } }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &ring))
+	for _, k := range ring.Keys {
+		if k.Phase == args[0] {
+			ts.Setenv("KID", k.KID)
+			return
+		}
+	}
+	ts.Fatalf("no key is %s", args[0])
 }
 
 func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {

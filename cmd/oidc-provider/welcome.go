@@ -11,6 +11,7 @@ import (
 
 	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
+	"oidc-provider/internal/describe"
 	"oidc-provider/internal/fleet"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
@@ -25,10 +26,10 @@ func (o *serveOptions) welcome(cmd *cobra.Command, f *fleet.Fleet, r *rotation.R
 	next := "not planned yet: the next key must be published first"
 	now := r.At(time.Now())
 	if w := r.Waiting(now); w != nil && len(w.Copies) > 0 {
-		next = "not planned yet: it waits for " + strings.Join(waitsFor(w), ", ")
+		next = "not planned yet: it waits for " + strings.Join(describe.WaitsFor(w), ", ")
 	}
 	if standby := r.Standby(now); standby != nil && !standby.SignFrom.IsZero() {
-		next = fmt.Sprintf("%s  (in %s)", formatTime(standby.SignFrom), roughly(standby.SignFrom.Sub(now)))
+		next = fmt.Sprintf("%s  (in %s)", describe.Time(standby.SignFrom), roughly(standby.SignFrom.Sub(now)))
 	}
 	issuer, _ := discovery.ParseIssuer(r.Issuer) // the ring has checked it
 	fmt.Fprintf(cmd.OutOrStdout(), `

@@ -3,11 +3,9 @@ package fleet
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
-	"oidc-provider/internal/hint"
-	"oidc-provider/rotation"
+	"oidc-provider/internal/describe"
 	"oidc-provider/web"
 )
 
@@ -56,62 +54,5 @@ func (m *managed) checkRotation() (string, error) {
 		return "", failure
 	}
 	ring := rotator.View().Ring()
-	return nextRotation(ring, ring.At(time.Now()))
-}
-
-// nextRotation returns when the next rotation is. It is an error if it is not
-// planned, or if copies may lack a key that does not wait for them.
-func nextRotation(ring *rotation.Ring, at time.Time) (string, error) {
-	active, standby, w := ring.Active(at), ring.Standby(at), ring.Waiting(at)
-	var planned string
-	var wrong []string
-	if lacking := ring.Lacking(active); len(lacking) > 0 {
-		wrong = append(wrong, fmt.Sprintf("%s signs, and %s not confirmed it", active.KeyID, copiesHave(lacking)))
-	}
-	switch {
-	case w != nil && len(w.Copies) > 0:
-		due := "is due at"
-		if !at.Before(w.Due) {
-			due = "was due at"
-		}
-		wrong = append(wrong, fmt.Sprintf("the rotation to %s %s %s and waits for %s, while the active key signs",
-			w.KeyID, due, formatTime(w.Due), waitsFor(w)))
-	case standby == nil || standby.SignFrom.IsZero():
-		return "", errors.New(strings.Join(append(wrong, "the next rotation is not planned yet"), "; "))
-	default:
-		planned = fmt.Sprintf("%s signs from %s", standby.KeyID, formatTime(standby.SignFrom))
-		if lacking := ring.Lacking(standby); len(lacking) > 0 {
-			wrong = append(wrong, fmt.Sprintf("%s, and %s not confirmed it", planned, copiesHave(lacking)))
-		}
-	}
-	if len(wrong) == 0 {
-		return planned, nil
-	}
-	kid := active.KeyID
-	if standby != nil {
-		kid = standby.KeyID
-	}
-	return "", hint.Errorf("update the copies, and then run `oidc-provider keys copies confirm COPY "+kid+"` on this "+
-		"store", "%s", strings.Join(wrong, "; "))
-}
-
-// copiesHave returns "copy a has", or "the copies a, b have".
-func copiesHave(names []string) string {
-	verb := " has"
-	if len(names) > 1 {
-		verb = " have"
-	}
-	return rotation.NameCopies(names) + verb
-}
-
-// waitsFor returns what a rotation waits for.
-func waitsFor(w *rotation.Waiting) string {
-	var list []string
-	if w.Server {
-		list = append(list, "a server that publishes it")
-	}
-	for _, name := range w.Copies {
-		list = append(list, "copy "+name)
-	}
-	return strings.Join(list, ", ")
+	return describe.NextRotation(ring, ring.At(time.Now()))
 }

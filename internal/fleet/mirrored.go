@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"oidc-provider/internal/config"
+	"oidc-provider/internal/describe"
 	"oidc-provider/internal/mirror"
 	"oidc-provider/jwks"
 	"oidc-provider/web"
@@ -108,7 +109,7 @@ func (m *mirrored) checkSource() (string, error) {
 	s := m.Status()
 	switch {
 	case s.Failure != nil:
-		return "", fmt.Errorf("fetched %s, failing since %s: %w", ago(s.Fetched), formatTime(s.FailingSince), s.Failure)
+		return "", fmt.Errorf("fetched %s, failing since %s: %w", ago(s.Fetched), describe.Time(s.FailingSince), s.Failure)
 	case len(s.Skipped) > 0:
 		return "", fmt.Errorf("fetched %s; not published: %s", ago(s.Fetched), strings.Join(s.Skipped, "; "))
 	case s.FromState:
@@ -125,5 +126,3 @@ func ago(t time.Time) string {
 	}
 	return time.Since(t).Round(time.Second).String() + " ago"
 }
-
-func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

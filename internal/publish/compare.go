@@ -144,7 +144,8 @@ func (c *Comparison) Confirmable(name string, kids []string) ([]string, error) {
 }
 
 var phaseWords = map[rotation.Phase]string{
-	rotation.Next: "is next", rotation.Active: "signs", rotation.Retired: "verifies", rotation.Revoked: "is revoked",
+	rotation.Next: "is next", rotation.Active: "signs", rotation.Retired: "verifies",
+	rotation.VerifyOnly: "verifies", rotation.Revoked: "is revoked",
 }
 
 // Warnings returns what is wrong with the copy, except for the next key.

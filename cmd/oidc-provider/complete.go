@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oidc-provider/rotation"
+)
+
+type completion = func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective)
+
+// completeRing completes the argument at position with what list returns for the
+// ring. A store that does not answer at once completes nothing.
+func completeRing(flags *ringFlags, position int, list func(*rotation.Ring) []cobra.Completion) completion {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) != position {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		parent := cmd.Context()
+		if parent == nil {
+			parent = context.Background()
+		}
+		ctx, cancel := context.WithTimeout(parent, 3*time.Second)
+		defer cancel()
+		cmd.SetContext(ctx)
+		r, err := flags.read(cmd)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return list(r), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeKeys completes kids of keys that are not revoked, with their phase.
+func completeKeys(flags *ringFlags, position int) completion {
+	return completeRing(flags, position, func(r *rotation.Ring) (kids []cobra.Completion) {
+		at := r.At(time.Now())
+		for i := range r.Keys {
+			if phase := r.Keys[i].Phase(at); phase != rotation.Revoked {
+				kids = append(kids, cobra.CompletionWithDesc(r.Keys[i].KeyID, string(phase)))
+			}
+		}
+		return kids
+	})
+}
+
+// completeCopies completes names of copies.
+func completeCopies(flags *ringFlags, position int) completion {
+	return completeRing(flags, position, func(r *rotation.Ring) (names []cobra.Completion) {
+		for _, c := range r.Copies {
+			names = append(names, c.Name)
+		}
+		return names
+	})
+}
