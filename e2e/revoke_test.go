@@ -27,7 +27,7 @@ func TestRevokedKey(t *testing.T) {
 	revoked := mustHeader(t, leaked).KeyID
 	checkTokens(t, c, discover(t, p.issuer, lab.ca.client()), "issued before the revocation", []string{leaked})
 
-	p.must("keys", "revoke", revoked, "--store", p.store)
+	p.must("keys", "revoke", revoked, "--store", p.store, "--force")
 	began := time.Now()
 	fresh := c.awaitHandOver(t, revoked, 5*time.Second)
 	if kid := mustHeader(t, fresh).KeyID; kid != standby[0] {
