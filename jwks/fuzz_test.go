@@ -2,6 +2,7 @@ package jwks_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"testing"
 
 	"oidc-provider/jwks"
@@ -47,7 +48,12 @@ func FuzzFilter(f *testing.F) {
 	} {
 		f.Add([]byte(`{"keys":[` + keys + `]}`))
 	}
+	for _, data := range hostile(f) {
+		f.Add(data[:min(len(data), 4096)])
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		checkCost(t, "this", data)
+		checkPrivate(t, data)
 		keys, _, err := jwks.Filter(data)
 		if err != nil {
 			return
@@ -68,20 +74,46 @@ func FuzzFilter(f *testing.F) {
 	})
 }
 
-// What ParsePEM accepts is usable, and a private key survives PKCS #8.
-func FuzzParsePEM(f *testing.F) {
+// checkPrivate fails if Filter passes a set in which encoding/json finds a private
+// key.
+func checkPrivate(t *testing.T, data []byte) {
+	var set struct{ Keys []map[string]json.RawMessage }
+	_, _, err := jwks.Filter(data)
+	if err != nil || json.Unmarshal(data, &set) != nil {
+		return
+	}
+	for _, key := range set.Keys {
+		for _, member := range []string{"d", "p", "q", "dp", "dq", "qi", "k", "priv"} {
+			if _, there := key[member]; there {
+				t.Fatalf("passed with the member %q: %s", member, data)
+			}
+		}
+	}
+}
+
+// What ParseFile accepts is usable, and a private key survives PKCS #8. ParsePEM
+// accepts the same, if nothing was skipped.
+func FuzzParseFile(f *testing.F) {
 	for _, name := range []string{
 		"rsa-pkcs1.pem", "rsa-pkcs8.pem", "rsa-public.pem", "rsa-public-pkcs1.pem", "rsa-certificate.pem",
-		"rsa-encrypted.pem", "ec-prime256v1.pem", "ec-secp521r1-public.pem", "ed25519.pem",
+		"rsa-encrypted.pem", "ec-prime256v1.pem", "ec-secp521r1-public.pem", "ed25519.pem", "rsa-1024.pem",
 	} {
 		f.Add(readKey(f, name))
 	}
+	for _, name := range []string{"bom-two-keys.pub", "utf16.pub", "rsassa-pss.crt", "good-and-1024.pub", "x5c-of-another.json"} {
+		f.Add(readCase(f, name))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		private, public, err := jwks.ParsePEM(data)
+		checkCost(t, "this", data)
+		c, err := jwks.ParseFile(data)
+		private, public, strictErr := jwks.ParsePEM(data)
+		if strictErr == nil && (err != nil || len(private) != len(c.Private) || len(public) != len(c.Public)) {
+			t.Fatalf("ParsePEM found %d and %d keys, ParseFile %+v, %v", len(private), len(public), c, err)
+		}
 		if err != nil {
 			return
 		}
-		for _, k := range private {
+		for _, k := range c.Private {
 			der, err := k.PKCS8()
 			if err != nil {
 				t.Fatal(err)
@@ -90,9 +122,17 @@ func FuzzParsePEM(f *testing.F) {
 			if err != nil || again.KeyID() != k.KeyID() {
 				t.Fatalf("%v became %v, %v", k, again, err)
 			}
-			public = append(public, k.PublicKey)
 		}
-		if _, err := jwks.Marshal(public); err != nil {
+		for _, k := range c.All() {
+			if err := k.Check(); err != nil {
+				t.Fatal(err)
+			}
+			again, err := jwks.ParsePKIX(k.PKIX())
+			if err != nil || !bytes.Equal(again.PKIX(), k.PKIX()) {
+				t.Fatalf("%s became %v, %v", k.KeyID(), again, err)
+			}
+		}
+		if _, err := jwks.Marshal(c.All()); err != nil {
 			t.Fatal(err)
 		}
 	})

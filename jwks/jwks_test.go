@@ -271,7 +271,7 @@ func TestFilterRefuses(t *testing.T) {
 		"symmetric":      `{"keys":[` + rsa + `,{"kty":"oct","kid":"a","k":"` + material + `"}]}`,
 		"two of one kid": `{"keys":[` + ec + `,` + strings.Replace(rsa, members, `"`+signingKey(t, "ec-prime256v1.pem").KeyID()+`",`+rest, 1) + `]}`,
 	}
-	for _, member := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
+	for _, member := range []string{"d", "p", "q", "dp", "dq", "qi", "k", "priv"} {
 		private := `"` + member + `":"` + material + `",`
 		sets[member+" of RSA"] = `{"keys":[` + ec + `,{` + private + rsa[1:] + `]}`
 		sets[member+" of another type"] = `{"keys":[` + ec + `,{` + private + `"kty":"new"}]}`

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -28,126 +27,132 @@ func Marshal(keys []PublicKey) ([]byte, error) {
 	return data, nil
 }
 
+// maxEntries is how many keys a set may have, valid or not: a hundred are more than
+// AWS STS reads.
+const maxEntries = 1000
+
+// maxReasons is how many errors about keys are kept.
+const maxReasons = 20
+
 // Parse parses a JSON Web Key Set (RFC 7517, section 5), of this program or
 // another. Kids stay as they are. Parse returns an error for a private or
 // symmetric key, a kid that is missing or occurs twice, a use other than sig,
 // and a key that [NewPublicKey] does not accept: the publisher of such a set
 // should notice.
 func Parse(data []byte) ([]PublicKey, error) {
-	var set jose.JSONWebKeySet
-	if err := json.Unmarshal(data, &set); err != nil {
-		return nil, fmt.Errorf("parsing key set: %w", err)
+	keys, skipped, err := Filter(data)
+	if err == nil && len(skipped) > 0 {
+		err = skipped[0]
 	}
-	if set.Keys == nil {
-		return nil, errNoKeys
-	}
-	seen := make(map[string]bool, len(set.Keys))
-	keys := make([]PublicKey, 0, len(set.Keys))
-	for i, jwk := range set.Keys {
-		k, err := fromJWK(jwk)
-		if err != nil {
-			return nil, fmt.Errorf("key %d of the set (kid %q): %w", i, jwk.KeyID, err)
-		}
-		if seen[k.id] {
-			return nil, fmt.Errorf("key %d of the set: kid %q is in it twice", i, k.id)
-		}
-		seen[k.id] = true
-		keys = append(keys, k)
+	if err != nil {
+		return nil, err
 	}
 	return keys, nil
 }
 
 var errNoKeys = errors.New("parsing key set: it has no array named keys")
 
-// privateMembers hold private or symmetric key material, or seeds of it (RFC
-// 7518, sections 6.2.2, 6.3.2 and 6.4.1; RFC 9964).
-var privateMembers = []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
-
-// IsPrivate reports whether the member of a JWK with this name holds private
-// or symmetric key material.
-func IsPrivate(member string) bool { return slices.Contains(privateMembers, member) }
-
 // Filter parses a third-party JSON Web Key Set as relying parties do (RFC 7517,
 // section 5). It returns the keys that [Parse] accepts, and an error for each
-// other key. It refuses the whole set if any key, of any type, has private or
-// symmetric material, or if a kid names two keys.
+// other key, or for the first ones and one that says how many others there are.
+// Members that are never published again, such as x5c, do not matter. Filter
+// refuses the whole set if any key, of any type, has private or symmetric material,
+// if a kid names two keys, or if it has more than 1000 keys, valid or not. What it
+// allocates is less than 20 times the size of data.
 func Filter(data []byte) (keys []PublicKey, skipped []error, err error) {
-	var set struct{ Keys rawKeys }
-	if err := json.Unmarshal(data, &set); err != nil {
-		return nil, nil, fmt.Errorf("parsing key set: %w", err)
-	}
-	if set.Keys == nil {
-		return nil, nil, errNoKeys
-	}
-	seen := make(map[string]PublicKey, len(set.Keys))
-	for i, raw := range set.Keys {
-		var members map[string]json.RawMessage
-		_ = json.Unmarshal(raw, &members) // only an object has members
-		var kid string
-		_ = json.Unmarshal(members["kid"], &kid)
-		where := fmt.Sprintf("key %d of the set (kid %.64q)", i, kid)
-		for _, name := range privateMembers {
-			if _, ok := members[name]; ok {
-				return nil, nil, withHint(
-					fmt.Errorf("%s: it has the member %q, which is private: anyone who can read the set can sign", where, name),
-					"stop using the key, and publish only public halves")
-			}
-		}
-		k, err := parseJWK(raw)
-		if err != nil {
-			skipped = append(skipped, fmt.Errorf("%s: %w", where, err))
-			continue
-		}
-		before, twice := seen[k.id]
-		switch {
-		case twice && !bytes.Equal(before.der, k.der):
-			return nil, nil, fmt.Errorf("%s: another key has the same kid", where)
-		case twice:
-			skipped = append(skipped, fmt.Errorf("%s: it is in the set already", where))
-			continue
-		}
-		seen[k.id] = k
-		keys = append(keys, k)
-	}
-	return keys, skipped, nil
-}
-
-// rawKeys are keys that have not been parsed. A second array would replace the
-// first one, and private keys in that would not be noticed.
-type rawKeys []json.RawMessage
-
-func (r *rawKeys) UnmarshalJSON(data []byte) error {
-	if *r != nil {
-		return errors.New("it has two arrays named keys")
-	}
-	return json.Unmarshal(data, (*[]json.RawMessage)(r))
-}
-
-func parseJWK(raw []byte) (PublicKey, error) {
-	var jwk jose.JSONWebKey
-	if err := json.Unmarshal(raw, &jwk); err != nil {
-		return PublicKey{}, err
-	}
-	return fromJWK(jwk)
-}
-
-func fromJWK(jwk jose.JSONWebKey) (PublicKey, error) {
-	if jwk.KeyID == "" {
-		return PublicKey{}, fmt.Errorf("no kid")
-	}
-	if !jwk.IsPublic() {
-		return PublicKey{}, fmt.Errorf("not a public key")
-	}
-	if jwk.Use != "" && jwk.Use != "sig" {
-		return PublicKey{}, fmt.Errorf("use is %.64q, want sig", jwk.Use)
-	}
-	k, err := NewPublicKey(jwk.Key)
+	array, err := keysArray(data)
 	if err != nil {
-		return PublicKey{}, err
+		return nil, nil, err
 	}
-	if jwk.Algorithm != "" && jwk.Algorithm != string(k.alg) {
-		return PublicKey{}, fmt.Errorf("alg is %.64q, want %s for such a key", jwk.Algorithm, k.alg)
+	seen := make(map[string]PublicKey)
+	var reasons reasons
+	i := -1
+	for raw := range elements(array) {
+		if i++; i == maxEntries {
+			return nil, nil, fmt.Errorf("parsing key set: it has more than %d keys", maxEntries)
+		}
+		k := scanJWK(raw)
+		if k.private != "" {
+			return nil, nil, withHint(
+				fmt.Errorf("%s: it has the member %q, which is private: anyone who can read the set can sign",
+					k.at(i), k.private),
+				"stop using the key, and publish only public halves")
+		}
+		key, err := k.parse()
+		if raw[0] != '{' {
+			err = errors.New("it is not a JSON object")
+		}
+		if before, twice := seen[key.id]; err == nil && twice {
+			if !bytes.Equal(before.der, key.der) {
+				return nil, nil, fmt.Errorf("%s: another key has the same kid", k.at(i))
+			}
+			err = errors.New("it is in the set already")
+		}
+		if err != nil {
+			if reasons.counts() {
+				reasons.add(fmt.Errorf("%s: %w", k.at(i), err))
+			}
+			continue
+		}
+		seen[key.id] = key
+		keys = append(keys, key)
 	}
-	k.id = jwk.KeyID
-	return k, nil
+	return keys, reasons.all(), nil
+}
+
+// keysArray returns the array of keys, as it is in data.
+func keysArray(data []byte) (array []byte, err error) {
+	if err := checkJSON(data); err != nil {
+		return nil, fmt.Errorf("parsing key set: %w", err)
+	}
+	single := false
+	var buf [maxName]byte
+	for quoted, value := range members(bytes.TrimSpace(data)) {
+		if len(quoted) > maxName {
+			continue
+		}
+		name, _ := unquote(buf[:0], quoted)
+		single = single || string(name) == "kty"
+		// Relying parties in Go accept the name in any case.
+		if !bytes.EqualFold(name, []byte("keys")) {
+			continue
+		}
+		if array != nil {
+			// Private keys in one of them would not be noticed.
+			return nil, errors.New("parsing key set: it has two arrays named keys")
+		}
+		array = value
+	}
+	switch {
+	case len(array) > 0 && array[0] == '[':
+		return array, nil
+	case single && array == nil:
+		return nil, withHint(errNoKeys, `it is a single key: put it into {"keys": [ ]}`)
+	}
+	return nil, errNoKeys
+}
+
+// reasons keeps the first errors about keys or blocks, and counts the others.
+type reasons struct {
+	first []error
+	more  int
+}
+
+// counts counts an error, and reports whether it is one of the first, which must be
+// added.
+func (r *reasons) counts() bool {
+	if len(r.first) < maxReasons-1 {
+		return true
+	}
+	r.more++
+	return false
+}
+
+func (r *reasons) add(err error) { r.first = append(r.first, err) }
+
+func (r *reasons) all() []error {
+	if r.more == 0 {
+		return r.first
+	}
+	return append(r.first, fmt.Errorf("and %d more are invalid", r.more))
 }

@@ -37,14 +37,25 @@ type SigningKey struct {
 }
 
 // NewSigningKey returns the SigningKey for an [*rsa.PrivateKey] or
-// [*ecdsa.PrivateKey] of a size that [NewPublicKey] accepts.
+// [*ecdsa.PrivateKey] whose public half [NewPublicKey] accepts.
 func NewSigningKey(private crypto.Signer) (*SigningKey, error) {
+	k, err := newUncheckedSigningKey(private)
+	if err == nil {
+		err = k.Check()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+func newUncheckedSigningKey(private crypto.Signer) (*SigningKey, error) {
 	switch private.(type) {
 	case *rsa.PrivateKey, *ecdsa.PrivateKey:
 	default:
 		return nil, fmt.Errorf("private key of type %T: want RSA or ECDSA", private)
 	}
-	public, err := NewPublicKey(private.Public())
+	public, err := newUnchecked(private.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +110,19 @@ func Generate(alg jose.SignatureAlgorithm, rsaBits int) (*SigningKey, error) {
 
 // ParsePKCS8 parses a private key from its PKCS #8 form in DER (RFC 5208).
 func ParsePKCS8(der []byte) (*SigningKey, error) {
+	k, err := ParsePKCS8Unchecked(der)
+	if err == nil {
+		err = k.Check()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// ParsePKCS8Unchecked is to [ParsePKCS8] what [ParsePKIXUnchecked] is to
+// [ParsePKIX].
+func ParsePKCS8Unchecked(der []byte) (*SigningKey, error) {
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, errNotPrivate
@@ -107,7 +131,7 @@ func ParsePKCS8(der []byte) (*SigningKey, error) {
 	if !ok {
 		return nil, fmt.Errorf("private key of type %T: want RSA or ECDSA", key)
 	}
-	return NewSigningKey(signer)
+	return newUncheckedSigningKey(signer)
 }
 
 // PKCS8 returns the private key in PKCS #8 DER. Private key material leaves a

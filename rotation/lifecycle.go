@@ -73,8 +73,9 @@ func (k *Key) RemoveAt() time.Time {
 // that cannot read the ring any more continues to publish what it knew.
 func (k *Key) Published() bool { return k.RevokedAt.IsZero() }
 
-// InKeySet reports whether the key is in the key set.
-func (k *Key) InKeySet() bool { return k.Published() && !k.ExcludeFromDiscovery }
+// InKeySet reports whether the key is in the key set. See [Ring.Unusable] for keys
+// that would make relying parties refuse the set.
+func (k *Key) InKeySet() bool { return k.Published() && !k.ExcludeFromDiscovery && !k.leftOut() }
 
 // Active returns the key that signs at now, a time from [Ring.At]. A ring that
 // [Decode] has accepted always has one.

@@ -97,7 +97,7 @@ func (k *Key) unseal(ctx context.Context, s Sealer) (*jwks.SigningKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := jwks.ParsePKCS8(der)
+	key, err := jwks.ParsePKCS8Unchecked(der)
 	if err == nil && key.KeyID() != k.KeyID {
 		err = errors.New("it belongs to another public key")
 	}

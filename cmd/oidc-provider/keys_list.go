@@ -121,6 +121,9 @@ func readNamed(cmd *cobra.Command, cfg store.Config, issuer string) (*rotation.R
 	if err != nil {
 		return nil, "", err
 	}
+	for _, err := range r.Unusable(r.At(time.Now())) {
+		warnError(cmd, err)
+	}
 	if err := r.CheckClock(time.Now()); err != nil {
 		warn(cmd, "%s", hint.Text(err, flagName))
 	}

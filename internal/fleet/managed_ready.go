@@ -54,5 +54,10 @@ func (m *managed) checkRotation() (string, error) {
 		return "", failure
 	}
 	ring := rotator.View().Ring()
-	return describe.NextRotation(ring, ring.At(time.Now()))
+	at := ring.At(time.Now())
+	next, err := describe.NextRotation(ring, at)
+	if unusable := errors.Join(ring.Unusable(at)...); unusable != nil {
+		return "", errors.Join(unusable, err)
+	}
+	return next, err
 }

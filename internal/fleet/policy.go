@@ -69,6 +69,9 @@ func (m *managed) warnOfRing(r *rotation.Ring) {
 	for _, w := range r.Policy.Warnings() {
 		m.Log.Warn(w)
 	}
+	for _, err := range r.Unusable(r.At(time.Now())) {
+		m.Log.Warn("a key of the ring cannot be used by relying parties", "err", err)
+	}
 	longer := max(time.Duration(m.Issuer.JWKSMaxAge), time.Duration(m.Issuer.DiscoveryMaxAge))
 	if limit := r.Policy.MaxAgeLimit(); longer > limit {
 		m.Log.Warn("max-age is lowered: caches must expire before a key signs that they do not contain",

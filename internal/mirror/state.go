@@ -67,7 +67,7 @@ func (m *Mirror) load(v *view, publish bool) error {
 		return m.state.unreadable
 	}
 	m.seen = doc.Known
-	if !publish {
+	if !publish || len(doc.keys) == 0 {
 		return nil
 	}
 	m.keys = doc.keys
@@ -196,11 +196,12 @@ func decodeState(data []byte) (*document, error) {
 	if err := decoder.Decode(&doc); err != nil {
 		return nil, err
 	}
-	keys, err := jwks.Parse(doc.JWKS)
+	// An earlier version may have written a key that is refused now.
+	keys, skipped, err := jwks.Filter(doc.JWKS)
 	switch {
 	case err != nil:
 		return nil, err
-	case len(keys) == 0 || doc.Fetched.IsZero() || doc.Changed.IsZero():
+	case len(keys)+len(skipped) == 0 || doc.Fetched.IsZero() || doc.Changed.IsZero():
 		return nil, errors.New("it is not complete")
 	}
 	if err := doc.Known.check(keys); err != nil {

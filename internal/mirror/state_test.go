@@ -185,9 +185,9 @@ func TestForeignState(t *testing.T) {
 		"ring":           {`{"version":1,"issuer":"` + issuer + `"}`, "of kind"},
 		"unknown member": {change(`"known"`, `"more":1,"known"`), "unknown field"},
 		"no keys":        {change(string(doc["jwks"]), `{"keys":[]}`), "not complete"},
-		"null":           {change(string(doc["jwks"]), `null`), "keys"},
+		"null":           {change(string(doc["jwks"]), `null`), "not a JSON object"},
 		"no time":        {change(`"fetched"`, `"changed":"2026-01-01T00:00:00Z","fetche"`), "unknown field"},
-		"private":        {change(`"kty"`, `"d":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE","kty"`), "not a public key"},
+		"private":        {change(`"kty"`, `"d":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE","kty"`), "which is private"},
 		"contradiction":  {change(string(doc["jwks"]), string(marshal(t, newKey(t, "a")))), "contradicts itself"},
 		"far too large":  {change(`{`, `{`+strings.Repeat(" ", 16<<20)), "too large"},
 	} {
@@ -357,5 +357,28 @@ func TestStateInDirectoryOfOthers(t *testing.T) {
 	wantKeys(t, m, w, "b")
 	if read(t, path) != before {
 		t.Error("it was overwritten")
+	}
+}
+
+// An earlier version may have kept a key that is refused now.
+func TestStateWithUnusableKeys(t *testing.T) {
+	path := statePath(t)
+	a := newKey(t, "a")
+	keep(t, path, a)
+	content := read(t, path)
+	unusable := `{"kty":"RSA","kid":"large","e":"AQAB","n":"` + strings.Repeat("_", 1366) + `"}`
+	for name, tt := range map[string]struct{ keys, want string }{
+		"beside a sound one": {`{"keys":[` + unusable + `,`, "a"},
+		"alone":              {`{"keys":[` + unusable + `],"sound":[`, ""},
+	} {
+		write(t, path, strings.Replace(content, `{"keys":[`, tt.keys, 1))
+		source, w := new(fake), new(world)
+		source.fails("dead")
+		m := w.mirror(source, path)
+		if got := kids(m.Keys()); got != tt.want || m.Status().Failure != nil {
+			t.Errorf("%s: got %q, %+v", name, got, m.Status())
+		}
+		source.has(newKey(t, "a")) // what a has named is known anyway
+		refresh(t, m, `kid "a" named another key before`)
 	}
 }

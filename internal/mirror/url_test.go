@@ -59,7 +59,7 @@ func hang(w http.ResponseWriter, r *http.Request) {
 
 // answers that are no key set, by what is said of them.
 var badAnswers = map[string]http.HandlerFunc{
-	"invalid character": func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("<html>secret")) },
+	"HTML": func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("<html>secret")) },
 	"too large: more than 1 MiB": func(w http.ResponseWriter, r *http.Request) { // and without end
 		_, err := w.Write([]byte(`{"issuer":"` + issuer + `","keys":[]`))
 		for err == nil {

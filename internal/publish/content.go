@@ -61,13 +61,16 @@ func noCopy(party string) error {
 }
 
 func parsePEM(data []byte) (*Content, error) {
-	private, public, err := jwks.ParsePEM(data)
+	c, err := jwks.ParseFile(data)
+	if err == nil {
+		err = c.Check()
+	}
 	if err != nil {
 		return nil, err
 	}
-	if len(private) > 0 {
+	if len(c.Private) > 0 {
 		return nil, hint.Errorf("revoke the key, and copy only public halves",
-			"the private half of key %s is in it: anyone who can read the copy can sign", private[0].KeyID())
+			"the private half of key %s is in it: anyone who can read the copy can sign", c.Private[0].KeyID())
 	}
-	return &Content{keys: public}, nil
+	return &Content{c.Public, c.Skipped}, nil
 }

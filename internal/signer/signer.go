@@ -87,7 +87,7 @@ func (s *Server) FetchKeys(context.Context, *externaljwt.FetchKeysRequest) (*ext
 	for i := range ring.Keys {
 		if k := &ring.Keys[i]; k.Published() {
 			resp.Keys = append(resp.Keys, &externaljwt.Key{
-				KeyId: k.KeyID, Key: k.Public, ExcludeFromOidcDiscovery: k.ExcludeFromDiscovery,
+				KeyId: k.KeyID, Key: k.Public, ExcludeFromOidcDiscovery: !k.InKeySet(),
 			})
 		}
 	}

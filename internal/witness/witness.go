@@ -100,7 +100,8 @@ func ask(ctx context.Context, client *http.Client, u *url.URL) (rotation.Seen, e
 	if err != nil {
 		return rotation.Seen{}, err
 	}
-	keys, err := jwks.Parse(data)
+	// A key that this program would not publish cannot be in the ring: it is unknown.
+	keys, _, err := jwks.Filter(data)
 	if err != nil {
 		return rotation.Seen{}, err
 	}

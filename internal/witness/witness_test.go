@@ -2,6 +2,7 @@ package witness_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -46,6 +47,48 @@ func TestAsk(t *testing.T) {
 		_, err := witness.Config{URLs: []string{url}}.Ask(t.Context(), "https://oidc.example.com", nil)
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// Keys that this program would not publish are unknown. They do not hide the others.
+func TestAskWithStrangeKeys(t *testing.T) {
+	key, err := jwks.Generate(jose.ES256, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := jwks.Marshal([]jwks.PublicKey{key.PublicKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsa := func(n int, e string) string {
+		return `{"kty":"RSA","kid":"strange","e":"` + e + `","n":"` + strings.Repeat("_", n) + `"},`
+	}
+	for name, tt := range map[string]struct {
+		before string
+		failed bool
+	}{
+		"8192 bits":         {before: rsa(1366, "AQAB")},
+		"1024 bits":         {before: rsa(171, "AQAB")},
+		"exponent 1":        {before: rsa(342, "AQ")},
+		"an even exponent":  {before: rsa(342, "AQAA")},
+		"another type":      {before: `{"kty":"OKP","crv":"Ed25519","kid":"strange","x":"AAAA"},`},
+		"for encryption":    {before: `{"kty":"EC","use":"enc","kid":"strange"},`},
+		"not even an entry": {before: `7,null,[],`},
+		"a private key":     {before: `{"kty":"EC","d":"AAAA","kid":"strange"},`, failed: true},
+		"a thousand":        {before: strings.Repeat(`{},`, 1000), failed: true},
+	} {
+		text := strings.Replace(string(set), `[`, `[`+tt.before, 1)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }))
+		failed := 0
+		seen, err := witness.Config{URLs: []string{server.URL}}.Ask(t.Context(), "https://oidc.example.com", func(string, error) { failed++ })
+		server.Close()
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", name, err)
+		case tt.failed && failed == 1:
+		case tt.failed || len(seen) != 1 || len(seen[0].KeyIDs) != 1 || seen[0].KeyIDs[0] != key.KeyID():
+			t.Errorf("%s: got %+v, %d failed", name, seen, failed)
 		}
 	}
 }
