@@ -59,11 +59,13 @@ func (a *askFlags) options(issuer string) (check.Options, error) {
 	return o, nil
 }
 
-// runCheck is [check.Run] for a command. It keeps off stderr what net/http logs
-// about servers with broken HTTP/2: a line for every frame, without an end. Their
-// answers are judged anyway.
+// quietHTTP keeps off stderr what net/http logs about servers with broken HTTP/2: a
+// line for every frame, without an end. Their answers are judged anyway.
+func quietHTTP() { log.SetOutput(io.Discard) }
+
+// runCheck is [check.Run] for a command.
 func runCheck(ctx context.Context, o check.Options) (*check.Report, error) {
-	log.SetOutput(io.Discard)
+	quietHTTP()
 	report, err := check.Run(ctx, o)
 	return nameOptions(report), err
 }

@@ -2,21 +2,16 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"strings"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/spf13/cobra"
 
 	"oidc-provider/internal/check"
 	"oidc-provider/internal/hint"
-	"oidc-provider/internal/httpclient"
 	"oidc-provider/internal/input"
 )
 
@@ -76,14 +71,16 @@ func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	quietHTTP()
 	if v.explain {
-		return explainToken(cmd, options, token, v.audience, &v.output)
+		options.Token, options.Audience = token, v.audience
+		return v.explainToken(cmd, options)
 	}
-	verifier, err := newVerifier(cmd.Context(), options, v.audience)
+	verifier, err := check.NewVerifier(cmd.Context(), options, v.audience)
 	if err != nil {
 		return err
 	}
-	claims, err := verifier.verify(cmd.Context(), token)
+	claims, err := verifier.Verify(cmd.Context(), token)
 	if err != nil {
 		return err
 	}
@@ -92,6 +89,28 @@ func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	_, err = fmt.Fprintln(cmd.OutOrStdout(), out.String())
+	return err
+}
+
+// explainToken prints what each relying party does with a token.
+func (v *verifyCommand) explainToken(cmd *cobra.Command, o check.Options) error {
+	report, refusal, err := check.Explain(cmd.Context(), o)
+	if err != nil {
+		return err
+	}
+	nameOptions(report)
+	out := cmd.OutOrStdout()
+	if v.output.structured() {
+		err = v.output.write(out, struct {
+			Issuer         string          `json:"issuer"`
+			RelyingParties []check.Verdict `json:"relyingParties"`
+		}{report.Issuer, report.RelyingParties})
+	} else {
+		err = printVerdicts(out, colours(out), report)
+	}
+	if err == nil && refusal != nil {
+		err = exitError{code: 1}
+	}
 	return err
 }
 
@@ -132,78 +151,4 @@ func trimToken(token string) (string, error) {
 		return "", fmt.Errorf("the token is longer than %d bytes", check.MaxToken)
 	}
 	return token, nil
-}
-
-// newClient returns an HTTP client with the options.
-func newClient(o check.Options) *http.Client {
-	transport := httpclient.Transport(o.Roots)
-	dial := transport.DialContext
-	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if to := o.ConnectTo[strings.ToLower(address)]; len(to) > 0 {
-			address = to[0]
-		}
-		return dial(ctx, network, address)
-	}
-	return &http.Client{Timeout: o.Timeout, Transport: bounded{transport}}
-}
-
-// maxDocument bounds a response, in bytes. No document of an issuer is longer.
-const maxDocument = 1 << 20
-
-// bounded cuts off responses that are longer than that.
-type bounded struct{ http.RoundTripper }
-
-func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := b.RoundTripper.RoundTrip(req)
-	if err == nil {
-		resp.Body = http.MaxBytesReader(nil, resp.Body, maxDocument)
-	}
-	return resp, err
-}
-
-// A verifier is a relying party of one issuer, for one audience.
-type verifier struct {
-	options  check.Options
-	audience string
-	client   *http.Client
-	provider *oidc.Provider
-	seen     *check.Observation // of the issuer, nil until a refusal is to be explained
-}
-
-func newVerifier(ctx context.Context, o check.Options, audience string) (*verifier, error) {
-	client := newClient(o)
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), o.Issuer)
-	if err != nil {
-		return nil, hint.Errorf("the issuer must be exactly as in the tokens, and reachable from here; "+
-			"{option.caFile} names a private CA; `oidc-provider check` reports more",
-			"asking %s for its discovery document: %w", o.Issuer, err)
-	}
-	return &verifier{options: o, audience: audience, client: client, provider: provider}, nil
-}
-
-// verify returns the claims of a valid ServiceAccount token. go-oidc decides; the
-// rest only explains.
-func (v *verifier) verify(ctx context.Context, token string) (json.RawMessage, error) {
-	ctx = oidc.ClientContext(ctx, v.client)
-	verified, err := v.provider.VerifierContext(ctx, &oidc.Config{ClientID: v.audience}).Verify(ctx, token)
-	if err != nil {
-		return nil, v.explain(ctx, token, err)
-	}
-	var raw json.RawMessage
-	if err := verified.Claims(&raw); err != nil {
-		return nil, err
-	}
-	var c claims
-	if err := verified.Claims(&c); err != nil || !isServiceAccount(c) {
-		return nil, fmt.Errorf("not a ServiceAccount token: sub is %q, "+
-			"and kubernetes.io names ServiceAccount %q in namespace %q",
-			verified.Subject, c.Kubernetes.ServiceAccount.Name, c.Kubernetes.Namespace)
-	}
-	return raw, nil
-}
-
-func isServiceAccount(c claims) bool {
-	k := c.Kubernetes
-	subject := subjectPrefix + k.Namespace + ":" + k.ServiceAccount.Name
-	return k.Namespace != "" && k.ServiceAccount.Name != "" && c.Subject == subject
 }

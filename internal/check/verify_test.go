@@ -1,4 +1,4 @@
-package main
+package check_test
 
 import (
 	"context"
@@ -15,12 +15,12 @@ import (
 
 	"oidc-provider/discovery"
 	"oidc-provider/internal/check"
+	"oidc-provider/internal/serviceaccount"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
 )
 
-// No text verifies but the token that was signed, and none makes the
-// explanation fail.
+// Only the token that was signed verifies, and every refusal has a reason.
 func FuzzVerify(f *testing.F) {
 	s := httptest.NewUnstartedServer(nil)
 	issuer, err := discovery.ParseIssuer("http://" + s.Listener.Addr().String())
@@ -44,13 +44,13 @@ func FuzzVerify(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	request := tokenRequest{audiences: []string{"demo"}, namespace: "default", serviceAccount: "default", duration: time.Hour}
-	good, err := request.sign(signer, time.Now())
+	request := serviceaccount.Request{Audiences: []string{"demo"}, Namespace: "default", ServiceAccount: "default", Lifetime: time.Hour}
+	good, err := request.Sign(signer, time.Now())
 	if err != nil {
 		f.Fatal(err)
 	}
-	request.duration = time.Second
-	expired, err := request.sign(signer, time.Now().Add(-time.Hour))
+	request.Lifetime = time.Second
+	expired, err := request.Sign(signer, time.Now().Add(-time.Hour))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -64,12 +64,12 @@ func FuzzVerify(f *testing.F) {
 	} {
 		f.Add(token)
 	}
-	v, err := newVerifier(context.Background(), check.Options{Issuer: issuer.String()}, "demo")
+	v, err := check.NewVerifier(context.Background(), check.Options{Issuer: issuer.String()}, "demo")
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		if _, err := v.verify(context.Background(), token); err != nil {
+		if _, err := v.Verify(context.Background(), token); err != nil {
 			if err.Error() == "" {
 				t.Error("refused without a word")
 			}
