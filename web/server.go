@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Limits of a connection. Documents are small and requests are smaller: a client
@@ -16,7 +18,6 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
 	writeTimeout      = 10 * time.Second
-	idleTimeout       = 90 * time.Second
 	maxHeaderBytes    = 8 << 10
 
 	// drainTimeout is how long running requests may take after the shutdown
@@ -24,27 +25,57 @@ const (
 	drainTimeout = 10 * time.Second
 )
 
-// Serve answers requests on l with h until ctx is done, then finishes the running
-// requests and closes l. With secure it uses TLS, and HTTP/2 with clients that
-// support it.
-func Serve(ctx context.Context, l net.Listener, h http.Handler, secure *tls.Config, log *slog.Logger) error {
+// http2Limits are the least that the protocol allows, or what a few requests at a
+// time need. No request has a body.
+var http2Limits = http.HTTP2Config{
+	MaxConcurrentStreams:          8,
+	MaxReadFrameSize:              16 << 10,
+	MaxReceiveBufferPerConnection: 64 << 10,
+	MaxReceiveBufferPerStream:     16 << 10,
+	MaxDecoderHeaderTableSize:     4 << 10,
+	MaxEncoderHeaderTableSize:     4 << 10,
+	WriteByteTimeout:              writeTimeout,
+}
+
+// ServeConfig is what [Serve] needs.
+type ServeConfig struct {
+	Listener net.Listener
+	Handler  http.Handler
+	// TLS may be nil. It makes Listener speak TLS, and HTTP/2 with clients that support it.
+	TLS    *tls.Config
+	Limits Limits
+	// Metrics is where what the limits do is counted. May be nil.
+	Metrics prometheus.Registerer
+	Log     *slog.Logger
+}
+
+// Serve answers requests until ctx is done, then finishes the running requests and
+// closes the listener.
+func Serve(ctx context.Context, cfg ServeConfig) error {
+	l := newLimiter(cfg)
+	protocol := http2Limits
 	s := &http.Server{
-		Handler:           h,
+		Handler:           cfg.Handler,
+		TLSConfig:         cfg.TLS,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
+		IdleTimeout:       -1, // see limiter.expire
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &protocol,
+		ConnState:         l.observe,
 		// Errors of single connections, which any client can cause.
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
+	expiring, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go l.expire(expiring)
 	served := make(chan error, 1)
 	go func() {
-		if secure == nil {
+		if cfg.TLS == nil {
 			served <- s.Serve(l)
 			return
 		}
-		s.TLSConfig = secure
 		served <- s.ServeTLS(l, "", "")
 	}()
 	select {
@@ -55,7 +86,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, secure *tls.Conf
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.Shutdown(drain); err != nil {
-		log.Warn("closing connections whose requests have not finished", "listen", l.Addr().String(), "err", err)
+		cfg.Log.Warn("closing connections whose requests have not finished", "listen", l.Addr().String(), "err", err)
 		s.Close()
 	}
 	return nil

@@ -12,6 +12,10 @@ import (
 	"oidc-provider/web"
 )
 
+func config(l net.Listener, h http.Handler) web.ServeConfig {
+	return web.ServeConfig{Listener: l, Handler: h, Limits: web.Limits{Connections: 100}, Log: slog.New(slog.DiscardHandler)}
+}
+
 // A shutdown finishes the requests that are running, and accepts no new ones.
 func TestServeFinishesRequests(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -26,7 +30,7 @@ func TestServeFinishesRequests(t *testing.T) {
 		_, _ = io.WriteString(w, "finished")
 	})
 	served := make(chan error, 1)
-	go func() { served <- web.Serve(ctx, l, h, nil, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- web.Serve(ctx, config(l, h)) }()
 	answer := make(chan string, 1)
 	go func() {
 		resp, err := http.Get("http://" + l.Addr().String())
@@ -62,7 +66,7 @@ func TestServeReportsABrokenListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	err = web.Serve(t.Context(), l, http.NotFoundHandler(), nil, slog.New(slog.DiscardHandler))
+	err = web.Serve(t.Context(), config(l, http.NotFoundHandler()))
 	if err == nil || !strings.Contains(err.Error(), "serving "+l.Addr().String()) {
 		t.Errorf("got %v, want an error that names the address", err)
 	}

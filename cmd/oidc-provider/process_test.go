@@ -105,6 +105,12 @@ func (p *process) run(args ...string) {
 func (p *process) launch(args ...string) {
 	p.t.Helper()
 	p.cmd = p.command(args...)
+	p.begin()
+}
+
+// begin starts p.cmd.
+func (p *process) begin() {
+	p.t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"oidc-provider": main, "fetch": fetchMain, "compare": compareMain, "verify-file": verifyFileMain,
 		"ask-signer": askSignerMain,
+		"flood":      floodMain,
 	})
 }
 

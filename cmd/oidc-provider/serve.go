@@ -103,6 +103,10 @@ func (o *serveOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.config.Listen, "listen", config.DefaultListen, "`ADDRESS` for the documents")
 	flags.StringVar(&o.config.AdminListen, "admin-listen", config.DefaultAdminListen,
 		"`ADDRESS` for /livez, /readyz and /metrics")
+	flags.IntVar(&o.config.MaxConnections, "max-connections", 0,
+		"`NUMBER` of connections to --listen at a time; default 4096, or what memory and file descriptors allow")
+	flags.IntVar(&o.config.MaxConnectionsPerAddress, "max-connections-per-address", 0,
+		"`NUMBER` of them that one client address may have; default three quarters")
 	flags.StringVar(&o.managed.SignerSocket, "signer-socket", "",
 		"`FILE` of the Unix socket to sign for kube-apiserver on, or @name for an abstract socket")
 	flags.UintSliceVar(&o.managed.SignerUIDs, "signer-uid", nil,
@@ -233,6 +237,8 @@ func (o *serveOptions) check(cmd *cobra.Command, log *slog.Logger) error {
 	case o.issuer.JWKSMaxAge < second || o.issuer.DiscoveryMaxAge < second || m.RefreshHint < second:
 		return errors.New("--jwks-max-age, --discovery-max-age and --refresh-hint must be at least 1s: they are used in " +
 			"whole seconds")
+	case o.config.MaxConnections < 0 || o.config.MaxConnectionsPerAddress < 0:
+		return errors.New("--max-connections and --max-connections-per-address must not be negative")
 	case o.config.ShutdownDelay < 0:
 		return errors.New("--shutdown-delay must not be negative")
 	}

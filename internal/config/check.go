@@ -25,6 +25,12 @@ func (c *Config) check(p *problems) {
 	}
 	checkSeconds(p, "jwksMaxAge", c.JWKSMaxAge)
 	checkSeconds(p, "discoveryMaxAge", c.DiscoveryMaxAge)
+	if c.MaxConnections < 0 {
+		p.add("maxConnections", "must not be negative")
+	}
+	if c.MaxConnectionsPerAddress < 0 {
+		p.add("maxConnectionsPerAddress", "must not be negative")
+	}
 	if c.ShutdownDelay < 0 {
 		p.add("shutdownDelay", "must not be negative")
 	}

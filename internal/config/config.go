@@ -27,6 +27,17 @@ type Config struct {
 	// TLS makes Listen serve https. Without it a proxy in front must do so.
 	TLS *TLS `yaml:"tls,omitempty"`
 
+	// MaxConnections is how many connections Listen has open at a time. Beyond
+	// that, the one that has been idle or slow for the longest is closed for a
+	// new one. Default 4096; less, so that connections take at most half of the
+	// file descriptors and a quarter of the memory that the process may use.
+	MaxConnections int `yaml:"maxConnections,omitempty"`
+
+	// MaxConnectionsPerAddress is how many of them one client address may have.
+	// Default three quarters, which leaves room for others, and is enough for a
+	// load balancer that is the only client.
+	MaxConnectionsPerAddress int `yaml:"maxConnectionsPerAddress,omitempty"`
+
 	// AnyHost finds issuers by their path alone if no issuer has the host of
 	// the request: for a proxy that does not pass the host on. Without it, that
 	// applies to requests to localhost or to an IP address only: a client that

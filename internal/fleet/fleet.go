@@ -22,6 +22,7 @@ import (
 	"oidc-provider/discovery"
 	"oidc-provider/internal/certs"
 	"oidc-provider/internal/config"
+	"oidc-provider/internal/resources"
 	"oidc-provider/internal/signer"
 	"oidc-provider/rotation"
 	"oidc-provider/web"
@@ -60,6 +61,7 @@ type Fleet struct {
 	reload  *reloader // nil without a file
 
 	public, admin, challenges net.Listener       // challenges may be nil
+	limits                    web.Limits         // of public
 	cert                      *certs.Certificate // at most one of cert and acme is set
 	acme                      *certs.ACME
 
@@ -78,6 +80,7 @@ func New(ctx context.Context, cfg Config) (*Fleet, error) {
 	if cfg.File != "" {
 		f.reload = newReloader(cfg.File, cfg.Content, settings, cfg.Log)
 	}
+	f.limits = publicLimits(settings, resources.LimitMemory(), resources.MaxFiles())
 	if err := f.bind(ctx); err != nil {
 		f.Close()
 		return nil, err
@@ -121,7 +124,10 @@ func (f *Fleet) Run(ctx context.Context) error {
 		f.apply(serving, f.cfg.Settings.Issuers)
 	}
 	g.Go(func() error {
-		return web.Serve(adminServing, f.admin, web.Admin(f.checks, f.cfg.Metrics, f.cfg.Log), nil, f.cfg.Log)
+		return web.Serve(adminServing, web.ServeConfig{
+			Listener: f.admin, Handler: web.Admin(f.checks, f.cfg.Metrics, f.cfg.Log), Limits: web.Limits{Connections: ownConnections},
+			Log: f.cfg.Log,
+		})
 	})
 	g.Go(func() error {
 		err := f.serve(serving)
@@ -191,8 +197,12 @@ func (f *Fleet) serve(ctx context.Context) error {
 		secure = f.acme.TLSConfig()
 	}
 	if f.challenges != nil {
-		h := f.acme.Challenges(web.NotFound(f.cfg.Log))
-		parts.Go(func() error { return web.Serve(answering, f.challenges, h, nil, f.cfg.Log) })
+		parts.Go(func() error {
+			return web.Serve(answering, web.ServeConfig{
+				Listener: f.challenges, Handler: f.acme.Challenges(web.NotFound(f.cfg.Log)),
+				Limits: web.Limits{Connections: ownConnections}, Log: f.cfg.Log,
+			})
+		})
 	}
 	if f.reload != nil {
 		parts.Go(func() error {
@@ -202,7 +212,10 @@ func (f *Fleet) serve(ctx context.Context) error {
 	}
 	parts.Go(func() error {
 		f.issuers.settle(ctx)
-		return web.Serve(answering, f.public, web.Public(f.site, f.cfg.Metrics, f.cfg.Log), secure, f.cfg.Log)
+		return web.Serve(answering, web.ServeConfig{
+			Listener: f.public, Handler: web.Public(f.site, f.cfg.Metrics, f.cfg.Log), TLS: secure, Limits: f.limits,
+			Metrics: f.cfg.Metrics, Log: f.cfg.Log,
+		})
 	})
 	return parts.Wait()
 }
