@@ -78,7 +78,10 @@ var (
 	mirrorChangedDesc  = desc("mirror_changed_timestamp_seconds", "When the keys last changed.")
 	mirrorFailingDesc  = desc("mirror_failing", "1 while the keys cannot be fetched, or are refused.")
 	mirrorFailuresDesc = desc("mirror_failures_total", "Fetches that failed or were refused.")
-	mirrorSkippedDesc  = desc("mirror_skipped_keys", "Keys of the source that are not published.")
+	mirrorChangesDesc  = desc("mirror_changes_total", "Changes of the published third-party keys since the start.")
+	mirrorReturnedDesc = desc("mirror_keys_returned_total",
+		"Keys that came back within an hour after they had disappeared from the source.")
+	mirrorSkippedDesc = desc("mirror_skipped_keys", "Keys of the source that are not published.")
 )
 
 // Describe implements [prometheus.Collector].
@@ -86,7 +89,7 @@ func (s *issuers) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		keysDesc, activeDesc, rotationDesc, readDesc, updatedDesc, generation, failingDesc, failuresDesc, lackingDesc,
 		copiesByDesc, canSignDesc, mirrorKeysDesc, mirrorFetchedDesc, mirrorChangedDesc, mirrorFailingDesc,
-		mirrorFailuresDesc, mirrorSkippedDesc,
+		mirrorFailuresDesc, mirrorChangesDesc, mirrorReturnedDesc, mirrorSkippedDesc,
 	} {
 		ch <- d
 	}
@@ -170,6 +173,8 @@ func collectMirror(s sample, status mirror.Status) {
 	s.time(mirrorChangedDesc, status.Changed)
 	s.gauge(mirrorFailingDesc, boolean(status.Failure != nil))
 	s.counter(mirrorFailuresDesc, status.Failures)
+	s.counter(mirrorChangesDesc, status.Changes)
+	s.counter(mirrorReturnedDesc, status.Returned)
 	s.gauge(mirrorSkippedDesc, float64(len(status.Skipped)))
 }
 

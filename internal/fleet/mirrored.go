@@ -110,6 +110,9 @@ func (m *mirrored) checkSource() (string, error) {
 	switch {
 	case s.Failure != nil:
 		return "", fmt.Errorf("fetched %s, failing since %s: %w", ago(s.Fetched), describe.Time(s.FailingSince), s.Failure)
+	case s.Alternating:
+		return "", fmt.Errorf("fetched %s; the key set changes back and forth, and keys have come back %d times: %w",
+			ago(s.Fetched), s.Returned, mirror.ErrAlternating)
 	case len(s.Skipped) > 0:
 		return "", fmt.Errorf("fetched %s; not published: %s", ago(s.Fetched), strings.Join(s.Skipped, "; "))
 	case s.FromState:

@@ -28,11 +28,22 @@ import (
 type Source interface {
 	// Fetch returns the whole present key set, in a stable order and no kid
 	// twice. Entries of the key set that are not returned are in skipped, each
-	// with the reason. Neither side modifies keys afterwards.
+	// with the reason. Neither side modifies keys afterwards. A source that could
+	// read only a part of its keys may return keys with an error: see [partialError].
 	Fetch(ctx context.Context) (keys []jwks.PublicKey, skipped []error, err error)
 	// String names the source for logs.
 	String() string
 }
+
+// A partialError is the error of a source that also returns keys: those that it could
+// read, and those that it knew before of what it could not read. If it is incomplete,
+// the source did not know all of the latter, so that no key may be removed.
+type partialError struct {
+	error
+	incomplete bool
+}
+
+func (e *partialError) Unwrap() error { return e.error }
 
 // Config is what a [Mirror] needs. Issuer, Source and Log are required.
 type Config struct {
@@ -107,6 +118,11 @@ type Status struct {
 	FailingSince time.Time
 	// Failures counts the fetches after which something failed.
 	Failures uint64
+	// Changes counts the changes of the key set since the start, and Returned the
+	// keys that came back within an hour after they had disappeared. Alternating
+	// reports that this happens again and again.
+	Changes, Returned uint64
+	Alternating       bool
 	// Skipped says what the source has that is not published, and why. It is
 	// bounded.
 	Skipped []string
@@ -127,6 +143,7 @@ type Mirror struct {
 	predecessor *Mirror
 	// hanging gets the answer of a fetch that did not return in time.
 	hanging <-chan answer
+	returns returns
 	state   state
 }
 
@@ -167,7 +184,12 @@ func (m *Mirror) Refresh(ctx context.Context) error {
 		return ctx.Err()
 	}
 	err := a.err
-	if err == nil {
+	if partial := new(partialError); errors.As(err, &partial) && len(a.keys) > 0 {
+		if partial.incomplete {
+			a.keys = withMissing(a.keys, m.keys)
+		}
+		err = errors.Join(err, m.accept(&v, a))
+	} else if err == nil {
 		err = m.accept(&v, a)
 	}
 	// Publish before writing the state: a disk may hang, and keys that cannot be
@@ -202,7 +224,7 @@ func (m *Mirror) accept(v *view, a answer) error {
 	m.reportSkipped(v, skipped)
 	switch {
 	case len(keys) == 0 && len(skipped) > 0:
-		return m.fetching(fmt.Errorf("no key can be published: %s", v.Skipped[0]))
+		return m.fetching(fmt.Errorf("no key can be published: %w", skipped[0]))
 	case len(keys) == 0:
 		return m.fetching(errors.New("it has no keys"))
 	case len(keys) > maxKeys:
@@ -219,10 +241,13 @@ func (m *Mirror) accept(v *view, a answer) error {
 		}
 		m.cfg.Log.Info("the key set has changed",
 			m.attrs("added", missing(keys, m.keys), "removed", missing(m.keys, keys))...)
+		v.Returned += uint64(m.returns.note(m.keys, keys, now))
+		v.Changes++
 		m.keys, m.seen = keys, m.seen.with(keys)
 		m.state.stale = true
 		v.Changed = now
 	}
+	m.reportAlternating(v, now)
 	v.Fetched, v.FromState = now, false
 	return nil
 }
@@ -249,6 +274,17 @@ func (m *Mirror) publish(v *view) error {
 	published := *v // the caller still changes v
 	m.view.Store(&published)
 	return nil
+}
+
+// withMissing returns keys and those of others whose kids they do not have.
+func withMissing(keys, others []jwks.PublicKey) []jwks.PublicKey {
+	all := slices.Clone(keys)
+	for _, k := range others {
+		if !slices.ContainsFunc(keys, func(other jwks.PublicKey) bool { return other.KeyID() == k.KeyID() }) {
+			all = append(all, k)
+		}
+	}
+	return all
 }
 
 // missing returns the kids of keys that others do not have.

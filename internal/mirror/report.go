@@ -53,7 +53,7 @@ func (m *Mirror) reportSkipped(v *view, skipped []error) {
 			reasons = append(reasons, fmt.Sprintf("and %d more", len(skipped)-i))
 			break
 		}
-		reasons = append(reasons, shorten(err.Error()))
+		reasons = append(reasons, shorten(hint.Text(err, hint.Field)))
 	}
 	if slices.Equal(reasons, v.Skipped) {
 		return
