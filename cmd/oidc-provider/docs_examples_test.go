@@ -169,7 +169,7 @@ func startExample(t *testing.T, text, issuerFile string) {
 	// No authority is asked from here.
 	text = directory.ReplaceAllString(text, "$1\n    directory: https://127.0.0.1:1/directory")
 	p.write("config.yaml", text)
-	cfg, issuers, err := loadAll(filepath.Join(dir, "config.yaml"))
+	cfg, issuers, err := config.LoadAll(filepath.Join(dir, "config.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,20 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/fleet"
 	"oidc-provider/internal/hint"
-	"oidc-provider/internal/mirror"
 	"oidc-provider/internal/publish"
-	"oidc-provider/internal/store"
-	"oidc-provider/rotation"
 	"oidc-provider/web"
 )
 
@@ -55,9 +49,10 @@ a registered copy of the ring: see 'keys copies'.`,
 			}
 			var results []exported
 			if ring.file == "" {
-				results = []exported{exportRing(cmd.Context(), ring.store, ring.issuer, out)}
+				docs, err := fleet.RingDocuments(cmd.Context(), ring.store, ring.issuer)
+				results = []exported{export(cmp.Or(ring.issuer, ring.store.Store), out, docs, nil, err)}
 			} else {
-				cfg, issuers, err := loadAll(ring.file)
+				cfg, issuers, err := config.LoadAll(ring.file)
 				if cfg == nil {
 					return err
 				}
@@ -92,32 +87,6 @@ type exported struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// exportRing writes the documents of the ring in a store, which must be that of
-// issuer unless that is "".
-func exportRing(ctx context.Context, cfg store.Config, issuer, out string) exported {
-	ring, err := readRing(ctx, cfg, issuer)
-	if err != nil {
-		return exported{Issuer: cmp.Or(issuer, cfg.Store), Error: hint.Text(err, flagName)}
-	}
-	docs, err := newExport(ring.Issuer)
-	if err == nil {
-		err = docs.Publish(ctx, rotation.NewView(ring))
-	}
-	if err != nil {
-		return exported{Issuer: ring.Issuer, Error: err.Error()}
-	}
-	return writeDocuments(docs, out, nil)
-}
-
-// newExport makes the documents of issuer, with nothing to show yet.
-func newExport(issuer string) (*web.Documents, error) {
-	parsed, err := discovery.ParseIssuer(issuer)
-	if err != nil {
-		return nil, err
-	}
-	return web.NewDocuments(web.DocumentsConfig{Issuer: parsed}), nil
-}
-
 // exportWorkers is how many issuers are asked at a time.
 const exportWorkers = 16
 
@@ -127,11 +96,8 @@ func exportAll(ctx context.Context, cfg *config.Config, issuers []config.Issuer,
 	g.SetLimit(exportWorkers)
 	for i := range issuers {
 		g.Go(func() error {
-			if m := issuers[i].Managed; m != nil {
-				results[i] = exportRing(ctx, m.Config, issuers[i].Issuer, out)
-			} else {
-				results[i] = exportMirror(ctx, &issuers[i], cfg.StateDir, out)
-			}
+			docs, stale, err := fleet.Documents(ctx, &issuers[i], cfg.StateDir)
+			results[i] = export(issuers[i].Issuer, out, docs, stale, err)
 			return nil
 		})
 	}
@@ -139,38 +105,21 @@ func exportAll(ctx context.Context, cfg *config.Config, issuers []config.Issuer,
 	return results
 }
 
-// exportMirror asks the source of an issuer, or goes by what a server has kept
-// of it.
-func exportMirror(ctx context.Context, i *config.Issuer, stateDir, out string) exported {
-	docs, err := newExport(i.Issuer)
-	if err != nil {
-		return exported{Issuer: i.Issuer, Error: err.Error()}
+// export writes the documents of an issuer, unless err is why there are none.
+// stale is why they are not the newest.
+func export(issuer, out string, docs *web.Documents, stale, err error) exported {
+	e := exported{Issuer: issuer, Written: []string{}, Unchanged: []string{}}
+	if stale != nil {
+		e.Warning = hint.Text(stale, flagName)
 	}
-	c, err := fleet.MirrorConfig(i, stateDir)
-	if err != nil {
-		return exported{Issuer: i.Issuer, Error: err.Error()}
+	if err == nil {
+		e.Issuer = docs.Issuer().String()
+		var written, unchanged []string
+		written, unchanged, err = publish.WriteFiles(out, docs.Issuer(), docs.Files())
+		e.Written, e.Unchanged = append(e.Written, written...), append(e.Unchanged, unchanged...)
 	}
-	// What matters comes back; and the state is the server's to write.
-	c.Publish, c.Log, c.ReadOnly = docs.Show, slog.New(slog.DiscardHandler), true
-	return writeDocuments(docs, out, mirror.New(c).Refresh(ctx))
-}
-
-// writeDocuments writes what docs show. stale is why that is not the newest.
-func writeDocuments(docs *web.Documents, out string, stale error) exported {
-	issuer := docs.Issuer()
-	e := exported{Issuer: issuer.String(), Written: []string{}, Unchanged: []string{}}
-	files := docs.Files()
-	switch {
-	case stale != nil && files == nil:
-		e.Error = stale.Error()
-		return e
-	case stale != nil:
-		e.Warning = stale.Error()
-	}
-	written, unchanged, err := publish.WriteFiles(out, issuer, files)
-	e.Written, e.Unchanged = append(e.Written, written...), append(e.Unchanged, unchanged...)
 	if err != nil {
-		e.Error = err.Error()
+		e.Error = hint.Text(err, flagName)
 	}
 	return e
 }
@@ -199,15 +148,14 @@ func printExported(cmd *cobra.Command, results []exported, output *outputFlag) e
 }
 
 func printExportTable(cmd *cobra.Command, results []exported) error {
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "FILE\tSTATUS")
+	var rows [][]string
 	for _, e := range results {
 		for _, name := range e.Written {
-			fmt.Fprintf(w, "%s\twritten\n", name)
+			rows = append(rows, []string{name, "written"})
 		}
 		for _, name := range e.Unchanged {
-			fmt.Fprintf(w, "%s\tunchanged\n", name)
+			rows = append(rows, []string{name, "unchanged"})
 		}
 	}
-	return w.Flush()
+	return writeTable(cmd.OutOrStdout(), []string{"FILE", "STATUS"}, rows)
 }

@@ -103,7 +103,7 @@ func (f *ringFlags) check(cmd *cobra.Command) (err error) {
 // managed returns the managed issuers of the configuration file: the one that
 // --issuer names, or all of them.
 func (f *ringFlags) managed() (managed []config.Issuer, err error) {
-	_, issuers, err := loadAll(f.file)
+	_, issuers, err := config.LoadAll(f.file)
 	if issuers == nil && err != nil {
 		return nil, err
 	}

@@ -25,7 +25,8 @@ import (
 // Files that have the right content are not touched; each of the others is
 // replaced in one step. Other files in dir are neither read nor changed. On an
 // error, the returned names are those that were finished before it.
-func WriteFiles(dir string, issuer discovery.Issuer, documents map[string][]byte) (written, unchanged []string, err error) {
+func WriteFiles(dir string, issuer discovery.Issuer, documents map[string][]byte) (
+	written, unchanged []string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, err
 	}
