@@ -73,6 +73,16 @@ func (p *process) give(path string, u *user) {
 	}
 }
 
+// shell is a command of the user that p runs as.
+func (p *process) shell(command string) *exec.Cmd {
+	sh := exec.Command("/bin/sh", "-c", command)
+	sh.Dir = p.dir
+	if p.as != nil {
+		p.as.run(sh, sh.Path)
+	}
+	return sh
+}
+
 // askSignerMain prints how many keys the signer at a socket returns.
 func askSignerMain() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
