@@ -221,22 +221,26 @@ func (s *issuers) published(i *issuer, r *revision) bool {
 
 // settle waits until every issuer has something to publish, or says why not, so
 // that clients which connect during the start wait rather than get a 503. It waits
-// for a single issuer as long as it takes, and for several at most a second.
+// for a single issuer as long as it takes to publish, and otherwise at most a
+// second: a ring is published before it is open for writing.
 func (s *issuers) settle(ctx context.Context) {
 	all := s.all()
-	if len(all) > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Second)
-		defer cancel()
-	}
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
+	var waited time.Duration
 	for _, i := range all {
-		for !i.current.Load().settled() {
+		for r := i.current.Load(); !r.settled(); r = i.current.Load() {
+			started := time.Now()
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
+			}
+			if len(all) > 1 || r.docs.Published() {
+				waited += time.Since(started)
+			}
+			if waited > time.Second {
+				return
 			}
 		}
 	}

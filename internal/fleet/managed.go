@@ -48,6 +48,9 @@ type managed struct {
 	waiting atomic.Pointer[error]            // why it was not; nil if it was
 }
 
+// readTimeout limits the first reading of a ring.
+const readTimeout = 10 * time.Second
+
 func newManaged(c managedConfig) *managed {
 	return &managed{managedConfig: c, cfg: c.Issuer.Managed, issuer: c.Issuer.Issuer}
 }

@@ -25,15 +25,15 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 		}
 		m.handle = handle
 	}
-	if err := store.CheckOwner(m.cfg.Store); err != nil {
-		return nil, fmt.Errorf("store %s: %w", m.handle, err)
-	}
 	if err := m.checkSecret(ctx); err != nil {
 		return nil, err
 	}
 	// While the store is unavailable, nothing else is asked.
-	if _, err := m.handle.Read(ctx); err != nil && !errors.Is(err, rotation.ErrEmpty) {
+	if err := m.readFirst(ctx); err != nil {
 		return nil, err
+	}
+	if err := store.CheckOwner(m.cfg.Store); err != nil {
+		return nil, fmt.Errorf("store %s: %w", m.handle, err)
 	}
 	seen, state, err := m.seen(ctx)
 	if err != nil {
@@ -62,6 +62,16 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 		}
 	}
 	return m.openRotator(ctx, seen, state, created)
+}
+
+// readFirst returns an error if the store cannot be read, unless it is empty.
+func (m *managed) readFirst(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if _, err := m.handle.Read(ctx); err != nil && !errors.Is(err, rotation.ErrEmpty) {
+		return err
+	}
+	return nil
 }
 
 func (m *managed) openRotator(ctx context.Context, seen []rotation.Seen, state rotation.Store,

@@ -34,17 +34,42 @@ const maxRing = 64 << 20
 // can share it. Over a network file system, this depends on the flock of that
 // system. The directory must belong to the user of this process or to root, unless
 // this process is root: see [CheckOwner].
-type File struct{ dir string }
+//
+// The calls of a File end with their context, also while its file system hangs.
+type File struct {
+	dir                  string
+	reads, writes, locks slot
+}
 
 // NewFile returns the store in dir. The first Swap creates dir if needed.
-func NewFile(dir string) *File { return &File{dir: dir} }
+func NewFile(dir string) *File {
+	return &File{dir: dir, reads: newSlot(), writes: newSlot(), locks: newSlot()}
+}
+
+// String returns the directory.
+func (f *File) String() string { return f.dir }
 
 // Load implements [rotation.Store]. The version is a hash of the document.
-func (f *File) Load(ctx context.Context) ([]byte, rotation.Version, error) {
+func (f *File) Load(ctx context.Context) (data []byte, v rotation.Version, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
 	}
-	return f.read()
+	err = f.reads.run(ctx, func() (err error) {
+		data, v, err = f.read()
+		return err
+	}, func() {})
+	if err != nil {
+		return nil, "", f.explain(ctx, err)
+	}
+	return data, v, nil
+}
+
+// explain returns err, with the reason if it is that of a file system that hangs.
+func (f *File) explain(ctx context.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		return fmt.Errorf("%w: the file system of %s does not answer: %w", rotation.ErrUnavailable, f.dir, err)
+	}
+	return err
 }
 
 func (f *File) read() ([]byte, rotation.Version, error) {
@@ -114,6 +139,10 @@ func (f *File) Swap(ctx context.Context, data []byte, old rotation.Version) erro
 		return fmt.Errorf("writing to %s: %d bytes are more than the %d MiB of a ring; nothing was written",
 			f.dir, len(data), maxRing>>20)
 	}
+	return f.explain(ctx, f.writes.run(ctx, func() error { return f.swap(ctx, data, old) }, func() {}))
+}
+
+func (f *File) swap(ctx context.Context, data []byte, old rotation.Version) error {
 	if old == "" {
 		if err := f.makeDir(); err != nil {
 			return err
@@ -150,24 +179,31 @@ func (f *File) makeDir() error {
 	return syncDir(filepath.Dir(f.dir))
 }
 
-// lockTimeout is much longer than a running writer holds the lock.
-const lockTimeout = 10 * time.Second
+// lockTimeout is longer than a running writer holds the lock. A server does not
+// read the ring meanwhile, so it must be short; it tries again later.
+const lockTimeout = time.Second
 
 func (f *File) lock(parent context.Context) (*flock.Flock, error) {
 	ctx, cancel := context.WithTimeout(parent, lockTimeout)
 	defer cancel()
 	path := filepath.Join(f.dir, lockFile)
-	if err := f.makeLockFile(path); err != nil {
-		return nil, err
-	}
 	lock := flock.New(path, flock.SetPermissions(0o600))
-	if _, err := lock.TryLockContext(ctx, 5*time.Millisecond); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) && parent.Err() == nil {
-			return nil, hint.Errorf(fmt.Sprintf("`fuser %s` shows which", path), "another process holds the lock %s", path)
+	// Over a network, the system call may hang although it should not wait.
+	err := f.locks.run(ctx, func() error {
+		if err := f.makeLockFile(path); err != nil {
+			return err
 		}
-		return nil, fmt.Errorf("locking %s: %w", path, err)
+		_, err := lock.TryLockContext(ctx, 5*time.Millisecond)
+		return err
+	}, func() { lock.Close() })
+	switch {
+	case err == nil:
+		return lock, nil
+	case errors.Is(err, context.DeadlineExceeded) && parent.Err() == nil:
+		return nil, hint.Errorf(fmt.Sprintf("`fuser %s` shows which; if there is none, the file system does not answer", path),
+			"another process holds the lock %s", path)
 	}
-	return lock, nil
+	return nil, fmt.Errorf("locking %s: %w", path, err)
 }
 
 // makeLockFile creates the lock file if it does not exist, and refuses anything
