@@ -3,7 +3,6 @@ package discovery
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 )
 
 // Metadata is the provider metadata of OpenID Connect Discovery 1.0, section 3.
@@ -14,24 +13,25 @@ type Metadata struct {
 	JWKSURI                string   `json:"jwks_uri"`
 	ResponseTypesSupported []string `json:"response_types_supported"`
 	SubjectTypesSupported  []string `json:"subject_types_supported"`
-	// IDTokenSigningAlgValuesSupported has the algorithms of every published
-	// key, including those that have not signed yet: some relying parties read
-	// this list only once.
+	// IDTokenSigningAlgValuesSupported has all [Algorithms].
 	IDTokenSigningAlgValuesSupported []string `json:"id_token_signing_alg_values_supported"`
 	ClaimsSupported                  []string `json:"claims_supported,omitempty"`
 }
 
-// New returns the metadata of issuer for keys with these algorithms, which may be
-// in any order and repeated.
-func New(issuer Issuer, algorithms []string) Metadata {
-	algorithms = slices.Clone(algorithms)
-	slices.Sort(algorithms)
+// Algorithms are those of the tokens that an issuer may ever sign (RFC 7518, section
+// 3.1). Every issuer advertises all of them, whatever the algorithms of its keys are
+// now: go-oidc and others read this list once, when they start, and would reject the
+// tokens of an algorithm that is added later.
+var Algorithms = []string{"RS256", "ES256", "ES384", "ES512"}
+
+// New returns the metadata of issuer.
+func New(issuer Issuer) Metadata {
 	return Metadata{
 		Issuer:                           issuer.String(),
 		JWKSURI:                          issuer.JWKSURI(),
 		ResponseTypesSupported:           []string{"id_token"},
 		SubjectTypesSupported:            []string{"public"},
-		IDTokenSigningAlgValuesSupported: slices.Compact(algorithms),
+		IDTokenSigningAlgValuesSupported: Algorithms,
 		ClaimsSupported:                  []string{"aud", "exp", "iat", "iss", "jti", "kubernetes.io", "nbf", "sub"},
 	}
 }

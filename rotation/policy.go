@@ -141,6 +141,10 @@ func (p Policy) Warnings() []string {
 		warnings = append(warnings, fmt.Sprintf("the longest token lifetime, %v, is above 24h: Google Cloud refuses tokens "+
 			"older than that, and retired keys stay published for that long", p.MaxTokenLifetime))
 	}
+	if p.Algorithm == jose.ES512 {
+		warnings = append(warnings, "jsonwebtoken for Rust refuses a whole key set because of one key for ES512, "+
+			"the tokens of other keys too: ES256 and RS256 do not have that problem")
+	}
 	if n := p.keysInSteadyState(); n > ManyKeys {
 		warnings = append(warnings, fmt.Sprintf("with the schedule %q and a token lifetime of %v "+
 			"about %d keys are published: AWS STS fails above 100, and many relying parties read at most 32 KiB",

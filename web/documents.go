@@ -115,11 +115,7 @@ func (d *Documents) KeyIDs() []string {
 }
 
 func (d *Documents) render(keys []jwks.PublicKey, limit time.Duration) error {
-	algorithms := make([]string, len(keys))
-	for i, k := range keys {
-		algorithms[i] = string(k.Algorithm())
-	}
-	metadata, err := discovery.New(d.cfg.Issuer, algorithms).Marshal()
+	metadata, err := discovery.New(d.cfg.Issuer).Marshal()
 	if err != nil {
 		return err
 	}

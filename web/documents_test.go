@@ -74,3 +74,14 @@ func TestSetMaxAge(t *testing.T) {
 		t.Errorf("before the first key set: %v, published %t", err, empty.Published())
 	}
 }
+
+// Whatever algorithm the policy of an issuer changes to is advertised already.
+func TestAdvertisesEveryAlgorithm(t *testing.T) {
+	var possible []string
+	for _, alg := range jwks.Algorithms {
+		possible = append(possible, string(alg))
+	}
+	if diff := cmp.Diff(possible, discovery.Algorithms); diff != "" {
+		t.Errorf("advertised algorithms (-possible +advertised):\n%s", diff)
+	}
+}

@@ -166,7 +166,7 @@ func scriptHTTP(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // patience is how long a script waits for what must come.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {

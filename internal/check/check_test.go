@@ -162,6 +162,7 @@ var faults = map[string]struct {
 		r.keys[0]["alg"] = "ES256"
 		r.metadata["id_token_signing_alg_values_supported"] = []string{"RS256", "ES256"}
 	}},
+	"a key for ES512":                     {check: "jwks/es512", status: check.Warn, plant: func(r *rig) { r.elliptic("ec-secp521r1.pem") }},
 	"an RSA key of 1024 bits":             {check: "jwks/strength", plant: func(r *rig) { r.modulus(1024) }},
 	"an RSA key of 16384 bits":            {check: "jwks/material", plant: func(r *rig) { r.modulus(16384) }},
 	"an exponent of 3":                    {check: "jwks/strength", status: check.Warn, plant: func(r *rig) { r.keys[0]["e"] = "Aw" }},

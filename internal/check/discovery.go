@@ -14,7 +14,7 @@ var discoveryChecks = []Check{
 	{ID: "discovery/jwks_uri", Asks: "Does it say where the keys are?", look: needsDiscovery(discoveryJWKSURI),
 		Traits: Traits{Decisive: true}},
 	{ID: "discovery/members", Asks: "Does it have every required member?", look: needsDiscovery(discoveryMembers)},
-	{ID: "discovery/algorithms", Asks: "Does it advertise the algorithms of the keys, and no others?",
+	{ID: "discovery/algorithms", Asks: "Does it advertise the algorithms of the keys, and no unsafe ones?",
 		look: needsKeys(discoveryAlgorithms)},
 }
 
@@ -75,7 +75,7 @@ func discoveryAlgorithms(o *Observation) Result {
 	if len(advertised) == 0 {
 		return skip("it advertises none")
 	}
-	const do = "advertise the algorithms of all keys in the set, the next one included, and no others"
+	const do = "advertise RS256, ES256, ES384 and ES512, whichever the keys are for now: some relying parties read this list once"
 	for _, alg := range advertised {
 		if strings.EqualFold(alg, "none") {
 			return fail(fmt.Sprintf("%.32q is advertised", alg),

@@ -123,11 +123,7 @@ func soundDocuments(f *testing.F, keys ...jwks.PublicKey) (configuration, keySet
 	if err != nil {
 		f.Fatal(err)
 	}
-	var algorithms []string
-	for _, k := range keys {
-		algorithms = append(algorithms, string(k.Algorithm()))
-	}
-	c, err := discovery.New(i, algorithms).Marshal()
+	c, err := discovery.New(i).Marshal()
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,6 +1,8 @@
 package check
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"fmt"
 	"maps"
@@ -27,6 +29,7 @@ var keyChecks = []Check{
 	{ID: "jwks/use", Asks: "Is every key for signatures?", look: needsKeys(forSignatures), Traits: Traits{Keys: true}},
 	eachKey("alg", "Does the algorithm of every key fit its type?", fitting),
 	eachKey("strength", "Is every key strong enough?", strength),
+	eachKey("es512", "Is every key of a curve that all libraries can read?", readableCurve),
 	eachKey("members", "Is every key free of members that break relying parties?", members),
 	{ID: "jwks/count", Asks: "Are there few enough keys?", look: needsKeys(fewKeys), Traits: Traits{Keys: true}},
 }
@@ -116,6 +119,14 @@ func fitting(k *JWK) Result {
 			"relying parties refuse its tokens", "publish the algorithm that the key signs with")
 	}
 	return pass("alg fits or is missing")
+}
+
+func readableCurve(k *JWK) Result {
+	if key, ok := k.public.(*ecdsa.PublicKey); ok && key.Curve == elliptic.P521() {
+		return warn(k.name()+" is on P-521, for ES512",
+			"jsonwebtoken for Rust refuses the whole key set because of it, the tokens of other keys too", "sign with ES256 or RS256")
+	}
+	return pass("no key for ES512")
 }
 
 func strength(k *JWK) Result {

@@ -130,7 +130,7 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := discovery.New(i, []string{"RS256"}).Marshal()
+	data, err := discovery.New(i).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
