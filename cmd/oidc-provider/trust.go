@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,19 +40,10 @@ type trustCommand struct {
 	format string
 	force  bool
 	ask    askFlags
-	// parties returns the relying parties that the issuer is judged for.
-	// matters, if set, reports whether a result matters.
-	parties func() []string
-	matters func(check.Result) bool
-	// unasked, if set, reports whether the relying party never asks the issuer
-	// at its URL, which then need not be reachable from here either.
-	unasked func() bool
-	// observed, if set, takes more from what was seen of the issuer than all do.
-	observed func(*cobra.Command, *check.Observation) error
 }
 
-func newTrust(setup trust.Setup, facts *trust.Facts, party string) *trustCommand {
-	return &trustCommand{setup: setup, facts: facts, parties: func() []string { return []string{party} }}
+func newTrust(setup trust.Setup, facts *trust.Facts) *trustCommand {
+	return &trustCommand{setup: setup, facts: facts}
 }
 
 // command completes cmd, which has the texts for one relying party. flags adds
@@ -97,8 +87,10 @@ func (t *trustCommand) run(cmd *cobra.Command) error {
 	if err := trust.Validate(t.setup, t.format); err != nil {
 		return err
 	}
-	t.warnWide(cmd)
-	options.Parties = t.parties()
+	if !cmd.Flags().Changed("service-account") {
+		warnError(cmd, trust.WideAccess(t.setup, t.format))
+	}
+	options.Parties = trust.Parties(t.setup)
 	if err := t.look(cmd, options); err != nil {
 		return err
 	}
@@ -110,20 +102,6 @@ func (t *trustCommand) run(cmd *cobra.Command) error {
 	return err
 }
 
-// warnWide warns if no ServiceAccount was named.
-func (t *trustCommand) warnWide(cmd *cobra.Command) {
-	const narrow = "{option.serviceAccount} NAME gives access to one ServiceAccount only"
-	switch k, kubernetes := t.setup.(*trust.Kubernetes); {
-	case cmd.Flags().Changed("service-account"):
-	case kubernetes && !k.Only && t.format != "pod":
-		warnError(cmd, hint.Errorf(narrow, "every ServiceAccount of %s gets access", t.issuer))
-	default:
-		warnError(cmd, hint.Errorf(narrow,
-			"every Pod in the namespace %s that names no ServiceAccount uses %s, which gets access",
-			t.facts.Namespace, t.facts.ServiceAccount))
-	}
-}
-
 // look asks the issuer, reports on stderr what is wrong with it, and takes from
 // the answers what the set-up needs.
 func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
@@ -131,7 +109,7 @@ func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
 	switch {
 	case report == nil:
 		return err
-	case err != nil && !t.force && (t.unasked == nil || !t.unasked()):
+	case err != nil && !t.force && trust.AsksIssuer(t.setup):
 		return hint.Wrap(err, "--connect-to names another address to ask, --force prints what needs no answer")
 	case err != nil:
 		warnError(cmd, err)
@@ -141,15 +119,8 @@ func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
 				t.setup.Target().Name, t.issuer)
 		}
 	}
-	if !report.Authentic() {
-		// No set-up uses it, not even with --force: it would be trusted permanently.
-		warnError(cmd, hint.Errorf("{option.caFile} FILE if the CA is private",
-			"the keys, the jwks_uri and the certificates may come from an attacker, and are not used"))
-		return nil
-	}
-	t.facts.JWKSURI, t.facts.Keys = report.Seen.KeySet.URL, report.Seen.Keys()
-	if t.observed != nil {
-		return t.observed(cmd, report.Seen)
+	for _, w := range trust.Observe(t.setup, report) {
+		warnError(cmd, w)
 	}
 	return nil
 }
@@ -157,34 +128,11 @@ func (t *trustCommand) look(cmd *cobra.Command, options check.Options) error {
 // printFindings prints warnings and failures, and returns the number of
 // failures.
 func (t *trustCommand) printFindings(cmd *cobra.Command, report *check.Report) (failed int) {
-	for _, r := range report.Findings() {
-		if t.matters != nil && !t.matters(r) {
-			continue
-		}
+	for _, r := range trust.Findings(t.setup, report) {
 		printResult(cmd.ErrOrStderr(), colours(cmd.ErrOrStderr()), r)
 		if r.Status == check.Fail {
 			failed++
 		}
 	}
 	return failed
-}
-
-// thumbprints returns the thumbprints for the servers of both documents, each
-// once.
-func thumbprints(cmd *cobra.Command, seen *check.Observation) (all []string) {
-	for _, d := range []*check.Document{&seen.Discovery, &seen.KeySet} {
-		for i := range d.Answers {
-			chain := d.Answers[i].Chain
-			print := trust.Thumbprint(chain)
-			if print == "" || slices.Contains(all, print) {
-				continue
-			}
-			all = append(all, print)
-			if len(chain) == 1 {
-				warnError(cmd, hint.Errorf("let the server send the chain of its CA as well",
-					"%s sends only its own certificate, so AWS IAM needs the thumbprint of each new one", d.URL))
-			}
-		}
-	}
-	return all
 }

@@ -7,23 +7,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"oidc-provider/internal/check"
 	"oidc-provider/internal/trust"
 )
 
 func newTrustAWSCommand() *cobra.Command {
 	a := new(trust.AWS)
-	t := newTrust(a, &a.Facts, "aws")
-	t.observed = func(cmd *cobra.Command, seen *check.Observation) error {
-		if !a.Private() {
-			return nil
-		}
-		if a.Thumbprints = thumbprints(cmd, seen); a.Thumbprints == nil {
-			warn(cmd, "the thumbprint of the private CA is missing, because no certificate was seen")
-		}
-		return nil
-	}
-	return t.command(&cobra.Command{
+	return newTrust(a, &a.Facts).command(&cobra.Command{
 		Short: "Print an identity provider and a role for AWS IAM",
 		Long: `Print what lets a ServiceAccount assume a role of AWS IAM: an identity provider
 and a role that trusts it, as commands or as Terraform, and a Pod that assumes it.
@@ -48,18 +37,7 @@ Update them there when the private CA changes.`,
 
 func newTrustGCPCommand() *cobra.Command {
 	g := new(trust.GCP)
-	t := newTrust(g, &g.Facts, "gcp")
-	// If Google has a copy, only this command needs to reach the issuer.
-	t.parties = func() []string {
-		if g.Copied() {
-			return []string{"gcp", "go-oidc"}
-		}
-		return []string{"gcp"}
-	}
-	t.matters = func(r check.Result) bool {
-		return !g.Copied() || r.Concerns("go-oidc") || r.Keys
-	}
-	return t.command(&cobra.Command{
+	return newTrust(g, &g.Facts).command(&cobra.Command{
 		Short: "Print a workload identity pool and a provider for Google Cloud",
 		Long: `Print what gives a ServiceAccount access to Google Cloud: a workload identity pool
 with a provider, and its permissions, as commands or as Terraform, and a Pod that
@@ -92,7 +70,7 @@ before a new key signs.`,
 
 func newTrustAzureCommand() *cobra.Command {
 	a := new(trust.Azure)
-	return newTrust(a, &a.Facts, "azure").command(&cobra.Command{
+	return newTrust(a, &a.Facts).command(&cobra.Command{
 		Short: "Print a federated credential for Entra ID",
 		Long: `Print what lets a ServiceAccount log in to Entra ID: a federated credential of a
 user-assigned managed identity, or of an application, as commands or as
@@ -118,7 +96,7 @@ Terraform, and a Pod that logs in. A missing managed identity is created.`,
 
 func newTrustVaultCommand() *cobra.Command {
 	v := new(trust.Vault)
-	return newTrust(v, &v.Facts, "vault").command(&cobra.Command{
+	return newTrust(v, &v.Facts).command(&cobra.Command{
 		Short: "Print the jwt auth method for Vault or OpenBao",
 		Long: `Print what lets a ServiceAccount log in to HashiCorp Vault or OpenBao: a mount of
 the jwt auth method, which has one issuer, and a role, as commands or as
@@ -144,10 +122,8 @@ same command again before a new key signs if Vault has a copy.`,
 
 func newTrustKubernetesCommand() *cobra.Command {
 	k := new(trust.Kubernetes)
-	t := newTrust(k, &k.Facts, "kubernetes")
-	t.unasked = func() bool { return k.DiscoveryURL != "" }
 	var caFile string
-	cmd := t.command(&cobra.Command{
+	cmd := newTrust(k, &k.Facts).command(&cobra.Command{
 		Short: "Print an AuthenticationConfiguration for another cluster",
 		Long: `Print the AuthenticationConfiguration with which the API server of another cluster
 accepts the ServiceAccounts of this issuer, or only one with --service-account,
@@ -183,7 +159,7 @@ system:authenticated; a comment shows how RBAC grants more.`,
 
 func newTrustGenericCommand() *cobra.Command {
 	g := new(trust.Generic)
-	return newTrust(g, &g.Facts, "go-oidc").command(&cobra.Command{
+	return newTrust(g, &g.Facts).command(&cobra.Command{
 		Short: "Print what any relying party must know and check",
 		Long: `Print what any relying party must know about the issuer and check in its tokens,
 in words and in Go, and a Pod that has such a token.`,

@@ -1,9 +1,6 @@
 package trust
 
 import (
-	"crypto/sha1"
-	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -144,14 +141,4 @@ func (a *AWS) policy() any {
 		Version   string
 		Statement []awsStatement
 	}{"2012-10-17", []awsStatement{s}}
-}
-
-// Thumbprint returns what identifies a server with a private CA in IAM: the SHA-1
-// of the last certificate of the chain that the server sends.
-func Thumbprint(chain []*x509.Certificate) string {
-	if len(chain) == 0 {
-		return ""
-	}
-	sum := sha1.Sum(chain[len(chain)-1].Raw)
-	return hex.EncodeToString(sum[:])
 }

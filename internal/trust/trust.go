@@ -2,7 +2,8 @@
 // Terraform, configuration, and the Pod that uses the trust.
 //
 // It turns facts into text and sends no requests: fill a [Setup] such as [AWS]
-// with what is wanted and what was seen of the issuer, and [Render] it. The texts
+// with what is wanted, let it [Observe] a report about the issuer, and [Render] it.
+// The texts
 // are templates, one in each file, called TARGET.FORMAT: another relying party is
 // a type and its templates.
 //
