@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"oidc-provider/internal/check"
 	"oidc-provider/internal/describe"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/publish"
@@ -113,7 +114,7 @@ func (v *revocation) write(cmd *cobra.Command, s *store.Handle) error {
 	fmt.Fprintf(out, "Revoked %s. What is left:\n", v.kid)
 	describe.Keys(out, r, time.Now())
 	warnOfCopies(cmd, r, v.kid)
-	printCaches(out)
+	printCaches(cmd, r, v.kid)
 	return nil
 }
 
@@ -147,17 +148,34 @@ func (v *revocation) explain(cmd *cobra.Command, w io.Writer, before, after *rot
 	fmt.Fprintln(w)
 }
 
-// printCaches prints until when relying parties may have cached the revoked key.
-func printCaches(w io.Writer) {
-	now := time.Now()
-	in := func(d time.Duration) string { return describe.Time(now.Add(d)) }
+// printCaches prints which relying parties accept the revoked key from their caches,
+// until when, and how to make them drop it.
+func printCaches(cmd *cobra.Command, r *rotation.Ring, kid string) {
+	now, w := time.Now(), cmd.OutOrStdout()
+	expired := "its tokens expire"
+	if i := slices.IndexFunc(r.Keys, func(k rotation.Key) bool { return k.KeyID == kid }); i >= 0 {
+		if t := r.Keys[i].RemoveAt(); t.After(now) {
+			expired += ", at the latest at " + describe.Time(t)
+		}
+	}
+	fmt.Fprintln(w, "\nRelying parties that have cached the revoked key accept it, with the default max-age")
+	for _, d := range check.RevokedDelays() {
+		switch d.After {
+		case 0:
+			fmt.Fprintln(w, item("not at all", d.Titles))
+		case check.UntilExpiry:
+			fmt.Fprintln(w, item("until "+expired, d.Titles))
+		default:
+			fmt.Fprintln(w, item("until "+describe.Time(now.Add(d.After)), d.Titles))
+		}
+	}
 	fmt.Fprintf(w, `
-Relying parties may have cached the revoked key:
-  - those that keep to max-age until %s, with the default of 5m
-  - Istio and Envoy until %s, nginx and .NET until %s, lua-resty-openidc until %s
-  - go-oidc and MinIO until an unknown kid makes them fetch, or they are restarted
-What to do: restart or flush the relying parties that matter, and have workloads get new tokens.
-`, in(5*time.Minute), in(20*time.Minute), in(12*time.Hour), in(24*time.Hour))
+These drop it at once when they get a flush token, a token that nothing can verify:
+    %s
+Make one for each of their audiences, and present it there as a bearer token:
+  %s token --flush%s --audience AUDIENCE
+Restart or flush the other relying parties that matter, and have workloads get new tokens.
+`, hang(strings.Join(check.Flushable(), ", ")), program(), storeArguments(cmd.Flags()))
 }
 
 // confirm asks the user a question on the terminal. It returns an error unless the

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/internal/check"
 	"oidc-provider/internal/describe"
 	"oidc-provider/rotation"
 )
@@ -69,16 +71,56 @@ func consequences(cmd *cobra.Command, r *rotation.Ring) (texts []string) {
 	if !active.ConfirmedAt.IsZero() && !active.SignFrom.Before(active.ConfirmedAt.Add(time.Duration(active.PublishAhead))) {
 		return texts // it is published for long enough, and waited for copies
 	}
-	shown, ahead := active.ConfirmedAt, time.Duration(active.PublishAhead)
+	shown := active.ConfirmedAt
 	since := "whose publication is confirmed since " + describe.Time(shown)
 	if shown.IsZero() {
 		shown, since = active.SignFrom, "whose publication no server has confirmed"
 	}
 	return append(texts, fmt.Sprintf(`key %s, %s, signs from now on.
-  Relying parties that fetched the key set before it was shown reject new tokens until they fetch it again:
-  - those that refetch on an unknown kid do at once (go-oidc, Vault, Spring, jose, PyJWT)
-  - those that keep to max-age do by %s with the default of 5m (Envoy, whose cache lives 10m, by %s)
-  - all that cache within publish-ahead do by %s (nginx and .NET hold it for up to 12h)
+  Relying parties that fetched the key set before it was published accept the new tokens
+%s
+  with the default max-age. Others that cache keys for less than publish-ahead: from %s.
   What to do: restart relying parties that fail, or wait.`,
-		active.KeyID, since, describe.Time(shown.Add(5*time.Minute)), describe.Time(shown.Add(10*time.Minute)), describe.Time(shown.Add(ahead))))
+		active.KeyID, since, newKeyDelays(shown), describe.Time(shown.Add(time.Duration(active.PublishAhead)))))
+}
+
+// newKeyDelays returns from when relying parties by name accept the tokens of a key
+// that was published at shown.
+func newKeyDelays(shown time.Time) string {
+	var lines []string
+	for _, d := range check.NewKeyDelays() {
+		switch until := shown.Add(d.After); {
+		case d.After == check.UntilExpiry:
+			lines = append(lines, item("only after a restart", d.Titles))
+		case d.After == 0:
+			lines = append(lines, item("at once, since an unknown kid makes them fetch", d.Titles))
+		case until.After(time.Now()):
+			lines = append(lines, item("from "+describe.Time(until), d.Titles))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// item returns an item of a list: a time and the relying parties that it is for.
+func item(when string, titles []string) string {
+	return "  - " + hang(when+": "+strings.Join(titles, ", "))
+}
+
+// hang breaks text into lines, and indents all but the first.
+func hang(text string) string {
+	const width = 100
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Fields(text) {
+		switch column += len(word) + 1; {
+		case i == 0:
+		case column > width:
+			b.WriteString("\n    ")
+			column = len(word)
+		default:
+			b.WriteByte(' ')
+		}
+		b.WriteString(word)
+	}
+	return b.String()
 }
