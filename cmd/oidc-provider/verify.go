@@ -13,6 +13,7 @@ import (
 	"oidc-provider/internal/check"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/input"
+	"oidc-provider/internal/serviceaccount"
 )
 
 func newVerifyCommand() *cobra.Command {
@@ -28,8 +29,9 @@ With --explain, report instead what each relying party does with the token, and
 why, once it trusts this issuer, subject and audience. --audience is optional
 then. The exit status is that of go-oidc's verdict.
 
-A token that passes here may be bound to a Pod that no longer exists: only a
-TokenReview by the API server detects that.`,
+A token that is not that of a ServiceAccount passes with a warning. One that
+passes may be bound to a Pod that no longer exists: only a TokenReview by the API
+server detects that.`,
 		Example: `  oidc-provider verify --issuer https://oidc.example.com --audience vault eyJhbGciOi...
   kubectl create token default --audience demo |
     oidc-provider verify --issuer https://oidc.example.com --audience demo -
@@ -83,6 +85,9 @@ func (v *verifyCommand) run(cmd *cobra.Command, args []string) error {
 	claims, err := verifier.Verify(cmd.Context(), token)
 	if err != nil {
 		return err
+	}
+	if err := serviceaccount.Check(claims); err != nil {
+		warnError(cmd, err)
 	}
 	var out bytes.Buffer
 	if err := json.Indent(&out, claims, "", "  "); err != nil {

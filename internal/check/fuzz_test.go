@@ -145,6 +145,7 @@ func FuzzDiscovery(f *testing.F) {
 	f.Add("https://OIDC.example.com:8443/A/", sound)
 	f.Add("http://localhost", strings.ReplaceAll(sound, issuer, "http://localhost"))
 	f.Fuzz(func(t *testing.T, raw, body string) {
+		checkCost(t, "this", []byte(body))
 		got := sane(t, observed(raw, answer("", body), answer("", keySet), ""))
 		for _, check := range []string{"issuer/url", "discovery/json", "discovery/issuer", "discovery/jwks_uri", "discovery/members"} {
 			if got[check] != Pass {
@@ -174,6 +175,7 @@ func FuzzKeySet(f *testing.F) {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
+		checkCost(t, "this", []byte(body))
 		got := sane(t, observed(issuer, answer("", sound), answer("", body), ""))
 		for check, status := range got {
 			if strings.HasPrefix(check, "jwks/") && (status == Fail || status == Skip && check == "jwks/kty") {

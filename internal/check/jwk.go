@@ -83,13 +83,16 @@ func (o *Observation) Keys() []jwks.PublicKey {
 // parseKeySet reads a key set one key at a time, so that every fault of every
 // key can be reported.
 func parseKeySet(data []byte) ([]JWK, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(data, &members); err != nil || members == nil {
-		return nil, describe(data, err)
+	members, err := parseObject(data)
+	if err != nil {
+		return nil, err
 	}
 	var set []json.RawMessage
 	if json.Unmarshal(members["keys"], &set) != nil || set == nil {
 		return nil, errors.New(`it has no array "keys"`)
+	}
+	if len(set) > maxJWKs {
+		return nil, fmt.Errorf("it has more than %d keys", maxJWKs)
 	}
 	keys := make([]JWK, len(set))
 	for i, raw := range set {
@@ -129,6 +132,19 @@ func parseJWK(i int, raw json.RawMessage) JWK {
 	// other member of a key.
 	k.err = parsed.UnmarshalJSON(raw)
 	return k
+}
+
+// parseObject parses a document, which must be a JSON object.
+func parseObject(data []byte) (members map[string]json.RawMessage, err error) {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		if err := tooComplex(data); err != nil {
+			return nil, err
+		}
+	}
+	if err := json.Unmarshal(data, &members); err != nil || members == nil {
+		return nil, describe(data, err)
+	}
+	return members, nil
 }
 
 // describe says what is wrong with bytes that are not a JSON object.

@@ -22,6 +22,7 @@ var keyChecks = []Check{
 		Traits: Traits{Decisive: true, Keys: true}},
 	eachKey("private", "Does every key have only public members?", publicOnly),
 	eachKey("kty", "Is every key of a known type and on a known curve?", knownType),
+	eachKey("numbers", "Are the numbers of every key written as RFC 7518 says?", encodings),
 	// go-jose also refuses RSA keys that are too large to verify with.
 	eachKey("material", "Do the numbers of every key make a valid key?", material),
 	eachKey("kid", "Does every key have a kid?", hasKID),

@@ -185,9 +185,9 @@ func (o *Observation) observeDocuments(ctx context.Context) {
 // parseMetadata reads the discovery document as leniently as the most lenient
 // relying party: a member of the wrong type counts as missing.
 func parseMetadata(data []byte) (Metadata, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(data, &members); err != nil || members == nil {
-		return Metadata{}, describe(data, err)
+	members, err := parseObject(data)
+	if err != nil {
+		return Metadata{}, err
 	}
 	var m Metadata
 	_ = json.Unmarshal(members["issuer"], &m.Issuer)

@@ -30,6 +30,8 @@ type forged struct {
 	header, claims map[string]any // a nil value takes a member out
 	key            *jwks.SigningKey
 	change         func(token string) string // nil leaves it as it is
+	// replace is a text in the JSON, and what is there instead when it is signed.
+	replace [2]string
 }
 
 func (r *rig) forge() *forged {
@@ -53,7 +55,7 @@ func (f *forged) sign(t testing.TB) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return base64.RawURLEncoding.EncodeToString(data)
+		return base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(data), f.replace[0], f.replace[1], 1)))
 	}
 	token := part(f.header) + "." + part(f.claims)
 	token += "." + base64.RawURLEncoding.EncodeToString(f.signature(t, token))

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/httpclient"
-	"oidc-provider/internal/serviceaccount"
 )
 
 // A Verifier verifies tokens of one issuer, for one audience, as a relying party
@@ -37,7 +38,7 @@ func NewVerifier(ctx context.Context, o Options, audience string) (*Verifier, er
 	if err != nil {
 		return nil, hint.Errorf("the issuer must be exactly as in the tokens, and reachable from here; "+
 			"{option.caFile} names a private CA; `oidc-provider check` reports more",
-			"asking %s for its discovery document: %w", o.Issuer, err)
+			"asking %s for its discovery document: %w", o.Issuer, brief(err))
 	}
 	return &Verifier{options: o, audience: audience, client: client, provider: provider}, nil
 }
@@ -65,8 +66,8 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// Verify returns the claims of a valid ServiceAccount token. go-oidc decides. If it
-// refuses the token, the error has everything that is wrong with it.
+// Verify returns the claims of a valid token. go-oidc decides. If it refuses the token,
+// the error has everything that is wrong with it.
 func (v *Verifier) Verify(ctx context.Context, token string) (json.RawMessage, error) {
 	verified, err := v.verify(ctx, token, false)
 	if err != nil {
@@ -75,12 +76,6 @@ func (v *Verifier) Verify(ctx context.Context, token string) (json.RawMessage, e
 	var raw json.RawMessage
 	if err := verified.Claims(&raw); err != nil {
 		return nil, err
-	}
-	var c serviceaccount.Claims
-	if err := verified.Claims(&c); err != nil || !c.Consistent() {
-		return nil, fmt.Errorf("not a ServiceAccount token: sub is %q, "+
-			"and kubernetes.io names ServiceAccount %q in namespace %q",
-			verified.Subject, c.Kubernetes.ServiceAccount.Name, c.Kubernetes.Namespace)
 	}
 	return raw, nil
 }
@@ -100,21 +95,57 @@ func (v *Verifier) explain(ctx context.Context, token string, err error) error {
 		o.Parties, o.Tries = PartyNames(), 1
 		report, runErr := Run(ctx, o)
 		if runErr != nil {
-			return err
+			return brief(err)
 		}
 		v.seen = report.Seen
 	}
-	var wrong []error
-	for _, r := range v.seen.Judge(token, v.audience).Results {
-		if r.Status == Fail && r.Concerns("go-oidc") && r.Topic() == "token" {
-			wrong = append(wrong, hint.Wrap(errors.New(r.Seen), r.Do))
-		}
+	report := v.seen.Judge(token, v.audience)
+	if wrong := report.wrong("token"); wrong != nil {
+		return wrong
 	}
-	if len(wrong) == 0 {
-		return err
+	// Nothing is wrong with the token, so go-oidc could not read the keys.
+	return errors.Join(brief(err), report.wrong("jwks"))
+}
+
+// wrong returns the failures that concern go-oidc and a topic.
+func (r *Report) wrong(topic string) error {
+	var wrong []error
+	for _, result := range r.Results {
+		if result.Status == Fail && result.Concerns("go-oidc") && result.Topic() == topic {
+			wrong = append(wrong, hint.Wrap(errors.New(result.Seen), result.Do))
+		}
 	}
 	return errors.Join(wrong...)
 }
+
+// brief returns err without the documents that go-oidc quotes in its errors.
+func brief(err error) error {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	for _, at := range statusCode.FindAllStringIndex(text, -1) {
+		code, _ := strconv.Atoi(text[at[0]:at[1]])
+		status := fmt.Sprintf("%d %s", code, http.StatusText(code))
+		if strings.HasPrefix(text[at[0]:], status) && len(status) > 4 {
+			text = text[:at[0]+len(status)] // the document follows
+			break
+		}
+	}
+	if i := strings.IndexAny(text, "{<"); i >= 0 {
+		text = strings.TrimRight(text[:i], " :") + ": …"
+	}
+	return &briefError{clean(text, 300), err}
+}
+
+var statusCode = regexp.MustCompile(`\b[1-5][0-9][0-9]\b`)
+
+// A briefError is an error with a shorter text.
+type briefError struct {
+	text string
+	err  error
+}
+
+func (e *briefError) Error() string { return e.text }
+
+func (e *briefError) Unwrap() error { return e.err }
 
 // Explain reports what each relying party does with the token of the options.
 // go-oidc itself decides for go-oidc: refusal is its reason, nil if it accepts the
@@ -127,6 +158,9 @@ func Explain(ctx context.Context, o Options) (report *Report, refusal, err error
 	v, refusal := NewVerifier(ctx, o, o.Audience)
 	if refusal == nil {
 		_, refusal = v.verify(ctx, o.Token, o.Audience == "")
+	}
+	if refusal != nil {
+		refusal = brief(refusal)
 	}
 	report.Correct("go-oidc", refusal)
 	return report, refusal, nil

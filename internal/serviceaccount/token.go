@@ -47,11 +47,24 @@ type Reference struct {
 // Subject returns the sub of the tokens of a ServiceAccount.
 func Subject(namespace, name string) string { return "system:serviceaccount:" + namespace + ":" + name }
 
-// Consistent reports whether the claims name a ServiceAccount, in sub as in
-// kubernetes.io.
-func (c *Claims) Consistent() bool {
+// Check returns an error unless claims, in JSON, are those of a ServiceAccount: sub and
+// kubernetes.io name the same one. It does not look at the registered claims, some of
+// which RFC 7519 allows in forms that Kubernetes does not use: aud as a string, times
+// with a fraction.
+func Check(claims []byte) error {
+	var c struct {
+		Kubernetes KubernetesClaims `json:"kubernetes.io"`
+		Subject    string           `json:"sub"`
+	}
+	if err := json.Unmarshal(claims, &c); err != nil {
+		return errors.New("not the token of a ServiceAccount: kubernetes.io or sub has another form")
+	}
 	k := &c.Kubernetes
-	return k.Namespace != "" && k.ServiceAccount.Name != "" && c.Subject == Subject(k.Namespace, k.ServiceAccount.Name)
+	if k.Namespace == "" || k.ServiceAccount.Name == "" || c.Subject != Subject(k.Namespace, k.ServiceAccount.Name) {
+		return fmt.Errorf("not the token of a ServiceAccount: sub is %.200q, and kubernetes.io names %.200q in namespace %.200q",
+			c.Subject, k.ServiceAccount.Name, k.Namespace)
+	}
+	return nil
 }
 
 // A Request describes a token to sign. Pod and Node may be empty.

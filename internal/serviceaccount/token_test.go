@@ -61,8 +61,8 @@ func TestSign(t *testing.T) {
 		return parse(t, token, key)
 	}
 	plain := sign(func(*serviceaccount.Request) {})
-	if !plain.Consistent() || plain.Subject != "system:serviceaccount:shop:till" || plain.Issuer != signer.Issuer {
-		t.Errorf("not consistent: %+v", plain)
+	if plain.Subject != "system:serviceaccount:shop:till" || plain.Issuer != signer.Issuer {
+		t.Errorf("the claims are %+v", plain)
 	}
 	if plain.NotBefore != now.Unix() || plain.Expiry != now.Add(2*time.Hour).Unix() {
 		t.Errorf("valid from %d until %d", plain.NotBefore, plain.Expiry)
@@ -103,21 +103,24 @@ func TestSignRefuses(t *testing.T) {
 	}
 }
 
-func TestConsistent(t *testing.T) {
+func TestCheck(t *testing.T) {
+	const kubernetes = `"kubernetes.io":{"namespace":"a","serviceaccount":{"name":"b","uid":"1"}}`
 	for _, tt := range []struct {
-		subject, namespace, name string
-		want                     bool
+		name, claims string
+		want         bool
 	}{
-		{"system:serviceaccount:a:b", "a", "b", true},
-		{"system:serviceaccount:a:b", "a", "c", false},
-		{"system:serviceaccount:a:b", "", "", false},
-		{"system:serviceaccount::", "", "", false},
-		{"admin", "a", "b", false},
+		{"as Kubernetes writes it", `{"aud":["x"],"exp":1,` + kubernetes + `,"sub":"system:serviceaccount:a:b"}`, true},
+		{"other forms of times and aud", `{"aud":"x","exp":1.5e9,"iat":1.25,` + kubernetes + `,"sub":"system:serviceaccount:a:b"}`, true},
+		{"another ServiceAccount", `{` + kubernetes + `,"sub":"system:serviceaccount:a:c"}`, false},
+		{"only sub", `{"sub":"system:serviceaccount:a:b"}`, false},
+		{"only kubernetes.io", `{` + kubernetes + `}`, false},
+		{"no names", `{"kubernetes.io":{},"sub":"system:serviceaccount::"}`, false},
+		{"a user", `{` + kubernetes + `,"sub":"admin"}`, false},
+		{"sub that is a number", `{` + kubernetes + `,"sub":7}`, false},
+		{"kubernetes.io that is a string", `{"kubernetes.io":"a","sub":"system:serviceaccount:a:b"}`, false},
 	} {
-		c := serviceaccount.Claims{Subject: tt.subject}
-		c.Kubernetes.Namespace, c.Kubernetes.ServiceAccount.Name = tt.namespace, tt.name
-		if got := c.Consistent(); got != tt.want {
-			t.Errorf("%+v: got %v", tt, got)
+		if err := serviceaccount.Check([]byte(tt.claims)); (err == nil) != tt.want {
+			t.Errorf("%s: got %v", tt.name, err)
 		}
 	}
 }
