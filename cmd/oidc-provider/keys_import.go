@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,8 +35,10 @@ that is what kube-apiserver gives the tokens of Pods by default.
 
 A public key, a certificate, or a key set (JWKS) in JSON is published so that
 its tokens verify, until it is revoked. Keys that the ring has already are
-skipped, so that the command can be run again. With --exclude-from-discovery only kube-apiserver sees it: that
-is for the keys of legacy Secret tokens.`,
+skipped, so that the command can be run again. Keys that relying parties cannot use
+are skipped with a warning, since they would make them refuse the whole key set. If a
+PEM block is damaged, nothing is imported. With --exclude-from-discovery only
+kube-apiserver sees the key: that is for the keys of legacy Secret tokens.`,
 		Example: `  # Continue with the key that kube-apiserver has used so far
   oidc-provider keys import /etc/kubernetes/pki/sa.key --issuer https://oidc.example.com
 
@@ -54,7 +55,7 @@ is for the keys of legacy Secret tokens.`,
 			if err := seal.check(); err != nil {
 				return err
 			}
-			private, public, err := readKeys(cmd, args[0])
+			keys, err := readKeys(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -69,20 +70,20 @@ is for the keys of legacy Secret tokens.`,
 			defer s.Close()
 			var r *rotation.Ring
 			switch {
-			case len(private) == 1 && len(public) == 0:
+			case len(keys.Private) == 1 && len(keys.Public) == 0:
 				if exclude {
 					return hint.Errorf("import the public half: openssl pkey -pubout",
 						"--exclude-from-discovery is for public keys: a key that signs must be in the key set")
 				}
-				r, err = importSigning(cmd, s, private[0], lifetime, issuer, &policy, seal.recipients)
-			case len(private) == 0:
+				r, err = importSigning(cmd, s, keys.Private[0], lifetime, issuer, &policy, seal.recipients)
+			case len(keys.Private) == 0:
 				if seal.recipients != nil {
 					return errors.New("--recipient is for private keys, and these are public")
 				}
-				r, err = importVerifying(cmd, s, public, exclude)
+				r, err = importVerifying(cmd, s, keys.Public, exclude)
 			default:
 				return fmt.Errorf("%s holds %d private and %d public keys: want one private key, or public keys only", args[0],
-					len(private), len(public))
+					len(keys.Private), len(keys.Public))
 			}
 			if err != nil {
 				return err
@@ -100,47 +101,41 @@ is for the keys of legacy Secret tokens.`,
 	return cmd
 }
 
-// readKeys reads keys in PEM, or public ones in a key set.
-func readKeys(cmd *cobra.Command, name string) ([]*jwks.SigningKey, []jwks.PublicKey, error) {
+// readKeys reads keys in PEM, or public ones in a key set. It prints a warning for
+// each key that is not used: other keys of the file may be what is wanted.
+func readKeys(cmd *cobra.Command, name string) (*jwks.Contents, error) {
 	data, err := readInput(cmd, name, maxInput)
-	if err != nil {
-		return nil, nil, err
-	}
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
-		public, err := readKeySet(data)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", name, err)
-		}
-		return nil, public, nil
-	}
-	private, public, err := jwks.ParsePEM(data)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return private, public, nil
-}
-
-// readKeySet reads a key set whose kids are those that Kubernetes gives: under
-// others their tokens would not verify.
-func readKeySet(data []byte) ([]jwks.PublicKey, error) {
-	keys, err := jwks.Parse(data)
 	if err != nil {
 		return nil, err
 	}
-	if len(keys) == 0 {
-		return nil, errors.New("the key set is empty")
+	keys, err := jwks.ParseFile(data)
+	if err == nil {
+		skipOtherKIDs(keys)
+		err = keys.Check()
 	}
-	for i, key := range keys {
-		derived, err := jwks.ParsePKIX(key.PKIX())
-		if err != nil {
-			return nil, err
-		}
-		if derived.KeyID() != key.KeyID() {
-			return nil, fmt.Errorf("key %d has kid %q and would be published as %s, so that its tokens do not verify", i,
-				key.KeyID(), derived.KeyID())
-		}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	for _, why := range keys.Skipped {
+		warnError(cmd, fmt.Errorf("not imported: %s: %w", name, why))
 	}
 	return keys, nil
+}
+
+// skipOtherKIDs skips the keys of a key set whose kids are not those that Kubernetes
+// gives: under the latter, their tokens would not verify.
+func skipOtherKIDs(keys *jwks.Contents) {
+	keys.Public = slices.DeleteFunc(keys.Public, func(key jwks.PublicKey) bool {
+		derived, err := jwks.ParsePKIX(key.PKIX())
+		if err == nil && derived.KeyID() != key.KeyID() {
+			err = fmt.Errorf("key %.64q would be published with the kid %s, so that its tokens do not verify",
+				key.KeyID(), derived.KeyID())
+		}
+		if err != nil {
+			keys.Skipped = append(keys.Skipped, err)
+		}
+		return err != nil
+	})
 }
 
 // importSigning starts a ring with key, in an empty store or one that no server has

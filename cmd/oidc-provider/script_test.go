@@ -119,6 +119,7 @@ func TestScripts(t *testing.T) {
 			}
 			env.Setenv("PORT", strings.TrimPrefix(env.Getenv("ADDR"), "localhost:"))
 			env.Setenv("KEYS", keys+"/../../testdata/keys")
+			env.Setenv("CASES", keys+"/../../testdata/cases")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
