@@ -37,6 +37,9 @@ func Config(kubeconfig, context string) (*rest.Config, error) {
 		return nil, hint.Errorf("check $KUBECONFIG and {context} with `kubectl config get-contexts`",
 			"reading the kubeconfig: %w", err)
 	}
+	if err := checkAuthProvider(cfg.AuthProvider); err != nil {
+		return nil, err
+	}
 	return cfg, nil
 }
 

@@ -47,9 +47,16 @@ func Connect(cfg *rest.Config) (*Server, error) {
 	if err != nil {
 		return nil, connecting(err)
 	}
+	asks := cfg.AuthProvider != nil || cfg.ExecProvider != nil
+	if err := useAuthProvider(cfg); err != nil {
+		return nil, connecting(err)
+	}
 	transport, err := rest.TransportFor(cfg)
 	if err != nil {
 		return nil, connecting(err)
+	}
+	if asks {
+		transport = endWithContext(transport)
 	}
 	return &Server{Client: httpclient.New(transport), base: base, dialer: dialer}, nil
 }
