@@ -90,7 +90,9 @@ func provider(t *testing.T, token string) string {
 func TestAuthProviders(t *testing.T) {
 	valid, refreshed, server := idToken("valid", time.Hour), idToken("refreshed", time.Hour), echo(t)
 	idp := provider(t, refreshed)
-	user := func(name, more string) string { return fmt.Sprintf("{auth-provider: {name: %s, config: {%s}}}", name, more) }
+	user := func(name, more string) string {
+		return fmt.Sprintf("{auth-provider: {name: %s, config: {%s}}}", name, more)
+	}
 	oidc := func(more string) string {
 		return user("oidc", fmt.Sprintf("idp-issuer-url: %q, client-id: a", idp)+more)
 	}

@@ -33,19 +33,22 @@ func (e *ClaimsError) Hint() string { return e.hint }
 // CheckClaims checks in claims, the base64url payload of a JWT, the two that
 // every relying party relies on: iss is the signer's issuer, and exp is at most
 // the longest token lifetime from now, since that is how long the key stays
-// published. Names must match exactly and occur once, so that this program reads
-// what every relying party reads. The error is a [*ClaimsError].
+// published. Every name must occur once in its object, and no name may differ from
+// that of a registered claim only in case, so that this program reads what every
+// relying party reads. The error is a [*ClaimsError].
 func CheckClaims(claims string, signer rotation.Signer, now time.Time) error {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(claims)
 	if err != nil {
 		return &ClaimsError{Reason: "the claims are not unpadded base64url"}
 	}
+	if err := ambiguous(raw); err != nil {
+		return &ClaimsError{Reason: "relying parties could read the claims differently", detail: err.Error()}
+	}
 	var c struct {
 		Issuer *string  `json:"iss"`
 		Expiry *float64 `json:"exp"`
 	}
-	// go-jose's JSON matches the case of names and rejects a name that occurs
-	// twice.
+	// go-jose's JSON matches the case of names.
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return &ClaimsError{Reason: "the claims are not a JSON object with iss and exp, each once"}
 	}
