@@ -74,14 +74,21 @@ func read(ctx context.Context, store Store) (*Ring, Version, error) {
 	return r, v, nil
 }
 
-// seal returns r with all of its private keys encoded, and its document.
+// seal returns r with all of its private keys encoded, and its document, which can
+// be read again: no server could use another one.
 func seal(ctx context.Context, r *Ring, sealer Sealer) (*Ring, []byte, error) {
 	r, err := r.Seal(ctx, sealer)
 	if err != nil {
 		return nil, nil, err
 	}
 	data, err := r.Encode()
-	return r, data, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := decode(data); err != nil { // whose hint is about a ring in a store
+		return nil, nil, fmt.Errorf("the new ring was not written, since it could not be read again: %v", err)
+	}
+	return r, data, nil
 }
 
 // Create writes r into an empty store, and refuses any other store. sealer may
