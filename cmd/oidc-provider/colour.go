@@ -30,6 +30,9 @@ func colours(w io.Writer) palette {
 
 // isTerminal reports whether a stream of the program is a terminal.
 func isTerminal(stream any) bool {
+	if r, ok := stream.(redactor); ok {
+		stream = r.Writer
+	}
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -21,6 +21,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCommand()
+	stderr = redactor{stderr}
 	root.SetArgs(kidsLast(args))
 	root.SetIn(stdin)
 	root.SetOut(stdout)

@@ -28,14 +28,11 @@ line wins.`,
 
   # Make a token and verify it as a relying party would
   oidc-provider token --audience demo | oidc-provider verify --issuer http://localhost:8080 --audience demo -`,
-		Args:          exactArgs(),
-		RunE:          showHelp,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			warnOfUnknownVariables(cmd)
-			return setFromEnvironment(cmd.Flags())
-		},
+		Args:              exactArgs(),
+		RunE:              showHelp,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: prepare,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.Version = buildVersion().String()

@@ -283,3 +283,5 @@ func TestRootWorksOnAnyStore(t *testing.T) {
 	p.start()
 	p.stop()
 }
+
+func uidOf(info os.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }

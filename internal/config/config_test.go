@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -322,4 +323,28 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%+v is not complete", c)
 		}
 	})
+}
+
+// A private key in place of a file name, or anywhere else, is refused and not
+// echoed.
+func TestSecretsInConfiguration(t *testing.T) {
+	const secret = "AGE-SECRET-KEY-15FW6KV4YP0F96UW8SJXEVSTZXEK3JR54RHR6WZ5MLQZDXWJ75N9SZYPJJF"
+	for _, tt := range []struct{ text, want string }{
+		{"issuers:\n- {issuer: 'https://a.test', managed: {store: a, ageIdentities: [%s]}}", "issuers[0].managed.ageIdentities[0]: is a private key"},
+		{"issuers:\n- {issuer: 'https://a.test', managed: {store: a, ageIdentities: [x, ./%s]}}", "ageIdentities[1]: is a private key"},
+		{"issuers:\n- {issuer: 'https://a.test', managed: {store: %s}}", "managed.store: is a private key"},
+		{"issuers:\n- {issuer: 'https://a.test', files: {paths: [%s]}}", "files.paths[0]: is a private key"},
+		{"issuers:\n- {issuer: %s, files: {paths: [x]}}", "issuers[0].issuer: is a private key"},
+		{"tls: {certFile: c, keyFile: \"-----BEGIN RSA PRIVATE KEY-----\\nX%s\"}\nissuersDir: d", "tls.keyFile: is a private key"},
+		{"shutdownDelay: %s\nissuersDir: d", "shutdownDelay: is a private key"},
+		{"anyHost: %s\nissuersDir: d", "anyHost: is a private key"},
+		{"%s: x\nissuersDir: d", "the name of a field is a private key"},
+		{"issuersDir: {%s: x}", ""},
+		{"issuers: [*%s]", ""},
+	} {
+		_, err := config.Parse("config.yaml", fmt.Appendf(nil, tt.text, secret))
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), secret[len(secret)-20:]) {
+			t.Errorf("%s: got %v", tt.text, err)
+		}
+	}
 }

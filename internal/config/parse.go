@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/seal"
 )
 
 // maxFile, in bytes, is far more than any configuration file that a person writes.
@@ -115,6 +116,9 @@ func decodeAll[T any](name string, data []byte) ([]doc[T], error) {
 		err := dec.Decode(&node)
 		if errors.Is(err, io.EOF) {
 			return docs, nil
+		}
+		if err != nil && seal.IsSecret(err.Error()) {
+			return nil, fmt.Errorf("%s: it contains a private key", name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s", name, located(err.Error()))
@@ -229,6 +233,11 @@ func (p *problems) walk(n *yaml.Node, t reflect.Type, path string) {
 	if p.lines[path] == 0 {
 		p.lines[path] = n.Line
 	}
+	if n.Kind == yaml.ScalarNode && seal.IsSecret(n.Value) {
+		p.addHint("put the key into a file of mode 0600, and set the name of that; others may have seen this key: "+
+			"create a new one", path, "is a private key")
+		return
+	}
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -273,6 +282,10 @@ func (p *problems) walkFields(n *yaml.Node, t reflect.Type, path string) {
 			for _, m := range merged {
 				p.walk(m, t, path)
 			}
+			continue
+		}
+		if seal.IsSecret(key.Value) {
+			p.add(path, "the name of a field is a private key")
 			continue
 		}
 		at := key.Value

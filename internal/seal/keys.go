@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 
 	"filippo.io/age"
@@ -25,6 +26,12 @@ func CheckRecipients(recipients []string) error {
 	return err
 }
 
+var secret = regexp.MustCompile(`(?i)AGE-(SECRET-KEY|PLUGIN)-|-----BEGIN [A-Z ]*PRIVATE KEY-----`)
+
+// IsSecret reports whether text is a private key, or contains one, of age or in
+// PEM: such a text may not be shown.
+func IsSecret(text string) bool { return secret.MatchString(text) }
+
 func parseRecipients(recipients []string) (to []age.Recipient, kms bool, err error) {
 	if len(recipients) == 0 {
 		return nil, false, hint.Errorf("name at least one: an age public key (age1…), or the word kms", "no recipients")
@@ -34,10 +41,9 @@ func parseRecipients(recipients []string) (to []age.Recipient, kms bool, err err
 		// Only a few bytes are quoted: what was pasted here by mistake may be
 		// a secret.
 		name := fmt.Sprintf("recipient %d (%q)", i+1, abbreviate(s, 12))
-		upper := strings.ToUpper(s)
 		parsed, err := age.ParseRecipients(strings.NewReader(s))
 		switch {
-		case strings.Contains(upper, "AGE-SECRET-KEY") || strings.Contains(upper, "AGE-PLUGIN-"):
+		case IsSecret(s) || strings.Contains(strings.ToUpper(s), "AGE-SECRET-KEY"):
 			return nil, false, hint.Errorf(
 				"create a new key, since others may have seen this one, and use what `age-keygen -y FILE` prints",
 				"recipient %d is a private key, not a recipient", i+1)

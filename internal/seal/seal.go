@@ -47,7 +47,12 @@ type Sealer struct {
 func New(cfg Config) (*Sealer, error) {
 	s := &Sealer{}
 	var all []age.Identity
-	for _, path := range cfg.IdentityFiles {
+	for i, path := range cfg.IdentityFiles {
+		if IsSecret(path) {
+			return nil, hint.Errorf("put the identity into a file of mode 0600, and set {ageIdentities} to its name; "+
+				"others may have seen this one: create a new one",
+				"age identity file %d is a private key, not the name of a file", i+1)
+		}
 		ids, public, err := readIdentities(path)
 		if err != nil {
 			return nil, fmt.Errorf("age identity file %s: %w", path, err)
