@@ -32,7 +32,7 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 
   # A backup for an identity in a safe
   oidc-provider keys backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p > backup.json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: minimumArgs(0, "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if plain && seal.recipients != nil {
 				return errors.New("--plain and --recipient exclude each other")

@@ -31,7 +31,7 @@ It needs no private key: sealed keys stay sealed.`,
 		Example: `  oidc-provider keys copies
   oidc-provider keys copies add google-prod
   oidc-provider keys copies -o json | jq -r '.copies[] | select(any(.keys[]; .confirmedAt == null)).name'`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := ring.read(cmd)
 			if err != nil {

@@ -34,7 +34,7 @@ them as well.`,
   oidc-provider keys init --store etcd://127.0.0.1:2379/oidc-provider --etcd-ca-file /etc/kubernetes/pki/etcd/ca.crt \
     --etcd-cert-file /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-key-file /etc/kubernetes/pki/apiserver-etcd-client.key \
     --issuer https://oidc.example.com --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := seal.check(); err != nil {
 				return err

@@ -42,7 +42,7 @@ sealed.`,
 		Example: `  oidc-provider keys list
   oidc-provider keys list -o json | jq -r '.keys[] | select(.phase == "active").kid'
   oidc-provider keys list --config /etc/oidc-provider/config.yaml`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := ring.check(cmd); err != nil {
 				return err

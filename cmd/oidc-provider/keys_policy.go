@@ -32,7 +32,7 @@ SOURCE is one of
 		Example: `  oidc-provider keys policy
   oidc-provider keys policy set --schedule @weekly --dry-run
   oidc-provider keys policy -o json | jq -r .policy.publishAhead`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := ring.read(cmd)
 			if err != nil {
@@ -190,7 +190,7 @@ A server that is started with a policy flag, or reads a file that sets the polic
 writes its own value into the ring again. Change it there.`,
 		Example: `  oidc-provider keys policy set --schedule @weekly
   oidc-provider keys policy set --algorithm ES256 --dry-run`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			set, err := policy.policy(cmd.Flags())
 			if err != nil {

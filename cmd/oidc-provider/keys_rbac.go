@@ -14,7 +14,7 @@ func newKeysRBACCommand() *cobra.Command {
 		Long: `Print the Role, and the RoleBinding for a ServiceAccount, that let a server keep
 its ring in a Secret: the least that it needs.`,
 		Example: `  oidc-provider keys rbac --store secret:oidc/ring --service-account oidc:oidc-provider | kubectl apply -f -`,
-		Args:    cobra.NoArgs,
+		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			namespace, name, err := secret.Parse(spec)
 			if err != nil {

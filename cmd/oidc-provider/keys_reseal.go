@@ -38,7 +38,7 @@ forge tokens until the keys are removed or revoked.`,
 
   # For the cluster's KMS plugin, and for an identity in a safe
   oidc-provider keys reseal --kms-socket /run/kms.sock --recipient kms --recipient age1safe…`,
-		Args: cobra.NoArgs,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case plain && seal.recipients != nil:
@@ -67,10 +67,10 @@ forge tokens until the keys are removed or revoked.`,
 				warn(cmd, "%s", w)
 			}
 			if len(before) == 0 && !plain {
-				warn(cmd, "the keys were plain until now: anyone with an old backup, or with the history of the store, can "+
-					"forge their tokens "+
-					"until they are removed (hint: if that matters, run `%s keys rotate` twice, as soon as it allows, "+
-					"and then `keys revoke` for the keys that were plain)", program())
+				warnError(cmd, hint.Errorf(fmt.Sprintf("if that matters, run `%s keys rotate` twice, as soon as it allows, "+
+					"and then `keys revoke` for the keys that were plain", program()),
+					"the keys were plain until now: anyone with an old backup, or with the history of the store, can sign "+
+						"tokens until they are removed"))
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "The keys of %s were sealed for %s, and are sealed for %s.\n", r.Issuer,
 				names(before), names(r.Recipients))

@@ -35,7 +35,7 @@ before the servers start.`,
   curl https://oidc.example.com/openid/v1/jwks > shown.json
   oidc-provider keys restore backup.json --witness none
   oidc-provider keys import shown.json`,
-		Args: cobra.ExactArgs(1),
+		Args: exactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := readInput(cmd, args[0], maxInput)
 			if err != nil {

@@ -22,7 +22,7 @@ func newKeysRotateCommand() *cobra.Command {
 key has been published, and in every copy that the ring names, for as long as the
 policy says (publish-ahead), and refused before; --force rotates anyway.`,
 		Example: `  oidc-provider keys rotate --store /var/lib/oidc-provider`,
-		Args:    cobra.NoArgs,
+		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := ring.open(cmd)
 			if err != nil {

@@ -100,7 +100,8 @@ func verifyFileMain() {
 //	fetch, compare, verify-file         programs for retry: see below
 //
 // and $ADDR, $ADMIN (free addresses), $ADDR_IP and $ADMIN_IP (the same, without
-// a name), $PORT (that of $ADDR) and $KEYS (the shared test keys).
+// a name), $PORT (that of $ADDR), $KEYS (the shared test keys) and $CASES (files that
+// an earlier version got wrong).
 func TestScripts(t *testing.T) {
 	keys, err := os.Getwd()
 	if err != nil {
