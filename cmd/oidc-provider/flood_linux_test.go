@@ -86,6 +86,9 @@ func smallServer(t *testing.T, program string) *process {
 	return p
 }
 
+// nobody is a user without privileges.
+const nobody = 65534
+
 // asNobody makes the command of p run as a user without privileges, who owns the
 // directory of p, if this test may do that.
 func (p *process) asNobody() {
@@ -93,7 +96,6 @@ func (p *process) asNobody() {
 	if os.Getuid() != 0 {
 		return
 	}
-	const nobody = 65534
 	err := filepath.Walk(p.dir, func(path string, _ os.FileInfo, err error) error {
 		if err != nil {
 			return err

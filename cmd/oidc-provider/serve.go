@@ -149,7 +149,7 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 
 	cfg := fleet.Config{SettingName: settingName, Metrics: newMetrics(), Log: log}
 	if o.file == "" {
-		err = o.fromFlags(cmd, &cfg)
+		err = o.fromFlags(ctx, cmd, &cfg)
 	} else {
 		err = o.fromFile(cmd, &cfg)
 	}
@@ -178,15 +178,13 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 }
 
 // fromFlags completes cfg for the one issuer that the flags describe.
-func (o *serveOptions) fromFlags(cmd *cobra.Command, cfg *fleet.Config) (err error) {
+func (o *serveOptions) fromFlags(ctx context.Context, cmd *cobra.Command, cfg *fleet.Config) (err error) {
 	if err := o.check(cmd, cfg.Log); err != nil {
 		return err
 	}
-	opened, err := store.Open(o.managed.Config)
-	if err != nil {
+	if err := tryOpen(ctx, o.managed.Config); err != nil {
 		return err
 	}
-	opened.Close() // it is opened again when everything else is ready
 	o.managed.Create = !cmd.Flags().Changed("store")
 	o.issuer.Managed = &o.managed
 	o.config.Issuers = []config.Issuer{o.issuer}
@@ -195,6 +193,26 @@ func (o *serveOptions) fromFlags(cmd *cobra.Command, cfg *fleet.Config) (err err
 	}
 	cfg.Settings = &o.config
 	return nil
+}
+
+// tryOpen opens a store, and closes it: it is opened again when everything else is
+// ready. Opening reads files, one of which may be a pipe that another program has
+// yet to write to, so it ends with ctx.
+func tryOpen(ctx context.Context, cfg store.Config) error {
+	done := make(chan error, 1)
+	go func() {
+		opened, err := store.Open(cfg)
+		if err == nil {
+			opened.Close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("interrupted while opening the store %s, and the files that open its keys", cfg.Store)
+	}
 }
 
 // besideConfig are the flags for what a configuration file does not contain.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -15,6 +16,7 @@ import (
 
 	"oidc-provider/internal/filewatch"
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 )
 
 // How a Dir looks for changes.
@@ -80,14 +82,17 @@ func (d *Dir) Scan(now time.Time, force bool) (changed bool) {
 	if d.path == "" {
 		return false
 	}
-	info, err := os.Stat(d.path)
-	if err == nil && !force && !d.due(info, now) {
+	dir := input.Stat(d.path)[0]
+	err := dir.Err
+	if err == nil && !force && !d.due(dir.Info, now) {
 		return false
 	}
 	if err == nil {
-		d.changed, d.scanned = info.ModTime(), now
+		d.changed, d.scanned = dir.Info.ModTime(), now
 		changed, err = d.scan(now, force)
-		d.took = time.Since(now)
+		if d.took = time.Since(now); d.hangs() { // the next scan does not wait for that file
+			d.took = min(d.took, rescan/rescanShare)
+		}
 	}
 	if fmt.Sprint(err) != fmt.Sprint(d.err) {
 		changed = true
@@ -108,53 +113,65 @@ func (d *Dir) due(info fs.FileInfo, now time.Time) bool {
 	return since > max(rescan, rescanShare*d.took)
 }
 
+// hangs reports whether a file does not answer.
+func (d *Dir) hangs() bool {
+	for _, f := range d.files {
+		if errors.Is(f.err, input.ErrHangs) {
+			return true
+		}
+	}
+	return false
+}
+
 func (d *Dir) scan(now time.Time, force bool) (changed bool, err error) {
-	entries, err := os.ReadDir(d.path)
+	entries, err := input.Bounded(d.path, func() ([]fs.DirEntry, error) { return os.ReadDir(d.path) })
 	if err != nil {
 		return false, err
 	}
 	there := make(map[string]bool)
-	var read []string
+	for _, entry := range entries {
+		if name := entry.Name(); isIssuerFile(name) {
+			there[name] = true
+		}
+	}
 	d.settled = true
+	if len(there) == 0 && len(d.files) > 0 && !force {
+		return false, hint.Errorf("if that is meant, send SIGHUP or restart", "no issuer file any more; keeping the issuers")
+	}
+	for name := range there {
+		if d.files[name] == nil {
+			d.files[name] = new(issuerFile)
+		}
+	}
 	rest := restFor
 	if force || d.took == 0 {
 		rest = 0
 	}
-	for _, entry := range entries {
-		name := entry.Name()
-		if !isIssuerFile(name) {
-			continue
-		}
-		there[name] = true
+	var read []string
+	names := slices.Collect(maps.Keys(d.files))
+	for i, stated := range input.Stat(d.paths(names)...) {
+		name := names[i]
 		f := d.files[name]
-		if f == nil {
-			f = new(issuerFile)
-			d.files[name] = f
-		}
-		if f.watch.Due(filepath.Join(d.path, name), now, rest) {
-			read = append(read, name)
-		}
-		d.settled = d.settled && !f.watch.Waiting()
-	}
-	if len(there) == 0 && len(d.files) > 0 && !force {
-		return false, hint.Errorf("if that is meant, send SIGHUP or restart", "no issuer file any more; keeping the issuers")
-	}
-	for name, f := range d.files {
+		due := f.watch.Look(stated, now, rest)
 		switch {
-		case there[name]:
-		case f.watch.Due(filepath.Join(d.path, name), now, rest):
-			if !f.watch.Missing() { // it is back since the directory was read
-				read = append(read, name)
-				continue
-			}
+		case due && f.watch.Missing() && !there[name]:
 			delete(d.files, name)
 			changed = true
-		default:
-			d.settled = false
+		case due:
+			read = append(read, name)
 		}
+		d.settled = d.settled && !f.watch.Waiting() && (there[name] || due)
 	}
 	d.read(read)
 	return changed || len(read) > 0, nil
+}
+
+func (d *Dir) paths(names []string) []string {
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = filepath.Join(d.path, name)
+	}
+	return paths
 }
 
 // isIssuerFile excludes the files of editors and of the kubelet.

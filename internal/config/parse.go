@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 	"oidc-provider/internal/seal"
 )
 
@@ -26,29 +27,37 @@ const maxFile = 16 << 20
 // line for each problem, with the line of the file. Load does not read the files
 // of IssuersDir: see [Dir].
 func Load(name string) (*Config, error) {
-	data, err := Read(name)
+	f, err := os.Open(name) // which may be a pipe, as in a shell's <(COMMAND)
 	if err != nil {
-		return nil, err
+		return nil, cannotRead(name, err)
+	}
+	defer f.Close()
+	data, err := input.ReadAtMost(f, maxFile)
+	if err != nil {
+		return nil, cannotRead(name, err)
 	}
 	return Parse(name, data)
 }
 
-// Read reads the file name, which must not be larger than any configuration is.
+// Read reads the file name for a process that will read it again. It must be a
+// regular file, not larger than any configuration is.
 func Read(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, hint.Wrap(fmt.Errorf("configuration: %w", err), "`oidc-provider config example` prints one")
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	if len(data) > maxFile {
-		return nil, hint.Errorf("issuersDir takes any number of small files", "configuration %s: larger than %d MiB", name,
+	data, _, err := input.ReadFile(name, maxFile)
+	return data, cannotRead(name, err)
+}
+
+// cannotRead adds to err, which may be nil, what was being done.
+func cannotRead(name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, input.ErrTooLarge):
+		return hint.Errorf("issuersDir takes any number of small files", "configuration %s: larger than %d MiB", name,
 			maxFile>>20)
+	case errors.Is(err, input.ErrHangs):
+		return fmt.Errorf("configuration: %w", err)
 	}
-	return data, nil
+	return hint.Wrap(fmt.Errorf("configuration: %w", err), "`oidc-provider config example` prints one")
 }
 
 // Parse is [Load] for data that was read from the file name.

@@ -14,15 +14,20 @@
 //		…
 //	}
 //
+// Due may hang, as on a network file system. Look and Set do not.
+//
 // A link is followed, so that a Secret or ConfigMap that the kubelet mounts, in
 // which a link changes and no file does, is noticed too.
 package filewatch
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"slices"
 	"time"
+
+	"oidc-provider/internal/input"
 )
 
 // Coarse is the largest step of the clock of a file system in use. A file that
@@ -35,6 +40,7 @@ type File struct {
 	known bool        // Due has returned true
 	last  fs.FileInfo // of the file at that time, nil if it was missing
 	fresh bool        // it had changed less than Coarse before
+	hangs bool        // it did not answer when Look was called last
 
 	next  fs.FileInfo // how it looks now, nil if it is missing
 	since time.Time   // since when, zero if it looks as in last
@@ -53,9 +59,22 @@ type File struct {
 // call until then.
 func (f *File) Due(path string, now time.Time, rest time.Duration) bool {
 	info, err := os.Stat(path)
-	if err != nil {
-		info = nil
+	return f.Look(input.Stated{Info: info, Err: err}, now, rest)
+}
+
+// Look is [File.Due] for a file of which that is known now. A file that hangs
+// (see [input.Stat]) is due once, so that its user notices the error, and again
+// when it answers.
+func (f *File) Look(stated input.Stated, now time.Time, rest time.Duration) bool {
+	if errors.Is(stated.Err, input.ErrHangs) {
+		due := !f.hangs
+		f.hangs = true
+		return due
 	}
+	if f.hangs {
+		f.hangs, f.known = false, false
+	}
+	info := stated.Info
 	atRest := info != nil && now.Sub(info.ModTime()) >= Coarse
 	if f.known && same(info, f.last) {
 		f.next, f.since = nil, time.Time{}
@@ -80,7 +99,7 @@ func (f *File) Missing() bool { return f.known && f.last == nil }
 func (f *File) Waiting() bool { return !f.since.IsZero() }
 
 // Forget makes the file due again, as if it had changed.
-func (f *File) Forget() { f.known = false }
+func (f *File) Forget() { f.known, f.hangs = false, false }
 
 // same reports whether a and b describe the same file with the same content, as
 // far as that shows. Mode counts: a file may have become readable.
@@ -107,8 +126,8 @@ func (s *Set) Due(paths []string, now time.Time, rest time.Duration) bool {
 		s.paths, s.files = paths, make([]File, len(paths))
 		due, rest = true, 0
 	}
-	for i, path := range paths {
-		if s.files[i].Due(path, now, rest) {
+	for i, stated := range input.Stat(paths...) {
+		if s.files[i].Look(stated, now, rest) {
 			due = true
 		}
 	}

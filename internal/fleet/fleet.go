@@ -10,6 +10,7 @@ package fleet
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"slices"
@@ -141,11 +142,32 @@ func (f *Fleet) Run(ctx context.Context) error {
 		endServing()
 		return nil
 	})
-	err := g.Wait()
+	err := f.await(ctx, g)
 	if err == nil {
 		f.cfg.Log.Info("stopped")
 	}
 	return err
+}
+
+// endTimeout is how long the process may take to end after the shutdown delay:
+// a little longer than all that it waits for.
+const endTimeout = 20 * time.Second
+
+// await returns when g has ended, or does not wait for it if a part of it hangs.
+func (f *Fleet) await(ctx context.Context, g *errgroup.Group) error {
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(time.Duration(f.cfg.Settings.ShutdownDelay) + endTimeout):
+		return errors.New("stopping: a part of the process hangs, and is not waited for")
+	}
 }
 
 // awaitEnd returns when serving should end: at once if failed is done, and a delay

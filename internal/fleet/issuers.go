@@ -53,7 +53,8 @@ type revision struct {
 	cfg  config.Issuer // guarded by issuers.mu
 	docs *web.Documents
 	source
-	stop context.CancelFunc // nil until it is started; guarded by issuers.mu
+	stop  context.CancelFunc // nil until it is started; guarded by issuers.mu
+	ended atomic.Bool        // whether run has returned
 }
 
 // keyIDs implements [predecessor].
@@ -188,6 +189,7 @@ func (s *issuers) start(ctx context.Context, i *issuer, r *revision) {
 	r.stop = stop
 	s.wg.Go(func() {
 		defer stop()
+		defer r.ended.Store(true)
 		if err := r.run(ctx, func() bool { return s.published(i, r) }); err != nil {
 			select {
 			case s.failed <- err:
@@ -246,8 +248,29 @@ func (s *issuers) settle(ctx context.Context) {
 	}
 }
 
-// wait returns when all sources have ended, after their context is done.
+// stopTimeout is how long sources may take to end. One that hangs in a call of the
+// kernel, as on a network file system, cannot be interrupted.
+const stopTimeout = 5 * time.Second
+
+// wait returns when all sources have ended, after their context is done, or does
+// not wait for those that hang.
 func (s *issuers) wait() {
-	s.wg.Wait()
-	s.sockets.Wait()
+	ended := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		s.sockets.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return
+	case <-time.After(stopTimeout):
+	}
+	for _, i := range s.all() {
+		for _, r := range []*revision{i.current.Load(), i.next.Load()} {
+			if r != nil && !r.ended.Load() {
+				s.log.Warn("not waiting for an issuer that hangs", "issuer", i.url.String(), "doing", r.doing())
+			}
+		}
+	}
 }

@@ -3,7 +3,10 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +49,34 @@ type managed struct {
 
 	rotator atomic.Pointer[rotation.Rotator] // nil until the ring was read
 	waiting atomic.Pointer[error]            // why it was not; nil if it was
+	current atomic.Pointer[step]             // nil while the ring is kept going
+}
+
+// A step is something that may take long, or hang, before the ring is read.
+type step struct {
+	what  string
+	since time.Time
+}
+
+// longStep is how long a step may take before it is reported.
+const longStep = 2 * time.Second
+
+func (m *managed) begin(format string, args ...any) {
+	m.current.Store(&step{fmt.Sprintf(format, args...), time.Now()})
+}
+
+// nonEmpty lists the names that are not empty.
+func nonEmpty(names ...string) string {
+	return strings.Join(slices.DeleteFunc(names, func(name string) bool { return name == "" }), ", ")
+}
+
+// doing implements [source].
+func (m *managed) doing() string {
+	s := m.current.Load()
+	if s == nil || time.Since(s.since) < longStep {
+		return ""
+	}
+	return fmt.Sprintf("%s since %s", s.what, s.since.UTC().Format(time.RFC3339))
 }
 
 // readTimeout limits the first reading of a ring.
@@ -97,8 +128,10 @@ func (m *managed) run(ctx context.Context, published func() bool) error {
 // work opens the socket and the ring, and keeps the ring going until ctx is done
 // or the socket breaks.
 func (m *managed) work(ctx context.Context, published func() bool) error {
+	defer m.current.Store(nil)
 	if m.socket == nil && m.cfg.SignerSocket != "" {
 		var err error
+		m.begin("opening the socket %s", m.cfg.SignerSocket)
 		if m.socket, err = m.Sockets.Acquire(ctx, m.cfg.SignerSocket, m.issuer, m.cfg.SignerAccess()); err != nil {
 			return err
 		}
@@ -111,6 +144,7 @@ func (m *managed) work(ctx context.Context, published func() bool) error {
 		}
 		return err
 	}
+	m.current.Store(nil)
 	m.rotator.Store(rotator)
 	m.waiting.Store(nil)
 	if !published() { // the next key must be published before it signs

@@ -21,6 +21,9 @@ func (m *managed) checks() []web.Check {
 
 func (m *managed) checkKeys() (string, error) {
 	rotator, reason := m.rotator.Load(), m.waiting.Load()
+	if doing := m.doing(); rotator == nil && doing != "" {
+		return "", fmt.Errorf("%w: %s", errNotRead, doing)
+	}
 	switch {
 	case rotator == nil && reason != nil:
 		return "", fmt.Errorf("%w: %w", errNotRead, *reason)

@@ -88,6 +88,8 @@ func (m *mirrored) run(ctx context.Context, published func() bool) error {
 
 func (m *mirrored) settled() bool { return m.Keys() != nil || m.Status().Failure != nil }
 
+func (m *mirrored) doing() string { return "fetching keys from " + m.from.String() }
+
 func (m *mirrored) legacy() legacy { return legacy{mirror: m.Mirror} }
 
 func (m *mirrored) checks() []web.Check {

@@ -20,6 +20,7 @@ import (
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/filewatch"
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 	"oidc-provider/web"
 )
 
@@ -88,7 +89,7 @@ func (r *reloader) run(ctx context.Context, apply func([]config.Issuer)) {
 // read reads the file if it has changed, and reports whether that changes
 // anything. A file that cannot be used changes nothing but r.err.
 func (r *reloader) read(now time.Time, force bool) (changed bool) {
-	if !r.file.Due(r.path, now, restFor) && !force {
+	if !r.file.Look(input.Stat(r.path)[0], now, restFor) && !force {
 		return false
 	}
 	before := r.err

@@ -19,12 +19,14 @@ import (
 // before every check that could refuse the ring has passed.
 func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	if m.handle == nil {
+		m.begin("opening the store %s", nonEmpty(append([]string{m.cfg.Store}, m.cfg.AgeIdentities...)...))
 		handle, err := store.Open(m.cfg.Config)
 		if err != nil {
 			return nil, err
 		}
 		m.handle = handle
 	}
+	m.begin("reading the store %s", m.cfg.Store)
 	if err := m.checkSecret(ctx); err != nil {
 		return nil, err
 	}
@@ -35,10 +37,12 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	if err := store.CheckOwner(m.cfg.Store); err != nil {
 		return nil, fmt.Errorf("store %s: %w", m.handle, err)
 	}
+	m.begin("asking witnesses, and reading %s", nonEmpty(m.cfg.WitnessCAFile, m.cfg.RollbackState))
 	seen, state, err := m.seen(ctx)
 	if err != nil {
 		return nil, err
 	}
+	m.begin("reading the store %s", m.cfg.Store)
 	// What others have seen was in the ring before: read the ring after them.
 	ring, created, err := m.findRing(ctx)
 	if err != nil {

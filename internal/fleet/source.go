@@ -20,6 +20,10 @@ type source interface {
 	// settled reports whether there are documents, or it is known why not.
 	settled() bool
 
+	// doing returns what the source has been doing for long, "" if that is nothing
+	// unusual.
+	doing() string
+
 	// checks are for /readyz. They decide whether the issuer can be served.
 	checks() []web.Check
 
@@ -73,6 +77,7 @@ type broken struct{ error }
 
 func (broken) run(ctx context.Context, _ func() bool) error { <-ctx.Done(); return nil }
 func (broken) settled() bool                                { return true }
+func (broken) doing() string                                { return "" }
 func (broken) collect(sample, time.Time)                    {}
 func (broken) legacy() legacy                               { return legacy{} }
 func (b broken) checks() []web.Check {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // ErrTooLarge is wrapped by the errors of input that exceeds its bound.
@@ -38,24 +39,24 @@ func size(n int64) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
-// OpenFile opens a file and returns what is known about it. It refuses everything
+// open opens a file and returns what is known about it. It refuses everything
 // that is not a regular file, or a link to one: opening a pipe could block for
 // ever, and a device may have no end. Errors name the path.
-func OpenFile(path string) (*os.File, fs.FileInfo, error) {
+func open(path string) (*os.File, fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
+		return nil, nil, notRegular(path, info)
 	}
-	file, err := os.Open(path)
+	// The path may name another file since Stat: a pipe must not block then.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}
-	// The path may name another file since Stat.
 	if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
+		err = notRegular(path, info)
 	}
 	if err != nil {
 		file.Close()
@@ -64,17 +65,51 @@ func OpenFile(path string) (*os.File, fs.FileInfo, error) {
 	return file, info, nil
 }
 
+func notRegular(path string, info fs.FileInfo) error {
+	kind := "it is a device"
+	switch mode := info.Mode(); {
+	case mode.IsDir():
+		kind = "it is a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		kind = "it is a pipe"
+	case mode&fs.ModeSocket != 0:
+		kind = "it is a socket"
+	}
+	return fmt.Errorf("%s is not a regular file: %s", path, kind)
+}
+
+// CheckRegular returns an error if [ReadFile] would refuse the file at path, for
+// one that is read by a library. A missing file is left to that.
+func CheckRegular(path string) error {
+	s := Stat(path)[0]
+	switch {
+	case errors.Is(s.Err, ErrHangs):
+		return s.Err
+	case s.Err == nil && !s.Info.Mode().IsRegular():
+		return notRegular(path, s.Info)
+	}
+	return nil
+}
+
 // ReadFile reads a regular file of at most limit bytes, and returns what was
-// known about it when it was opened. Errors name the path.
+// known about it when it was opened. Errors name the path. One that does not
+// answer is an error, too: see [Bounded].
 func ReadFile(path string, limit int64) ([]byte, fs.FileInfo, error) {
-	file, info, err := OpenFile(path)
-	if err != nil {
-		return nil, nil, err
+	type content struct {
+		data []byte
+		info fs.FileInfo
 	}
-	defer file.Close()
-	data, err := ReadAtMost(file, limit)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return data, info, nil
+	c, err := Bounded(path, func() (content, error) {
+		file, info, err := open(path)
+		if err != nil {
+			return content{}, err
+		}
+		defer file.Close()
+		data, err := ReadAtMost(file, limit)
+		if err != nil {
+			return content{}, fmt.Errorf("%s: %w", path, err)
+		}
+		return content{data, info}, nil
+	})
+	return c.data, c.info, err
 }

@@ -73,7 +73,7 @@ func TestReadFile(t *testing.T) {
 	if _, _, err := input.ReadFile(missing, 2); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), missing) {
 		t.Errorf("missing: got %v", err)
 	}
-	if _, _, err := input.ReadFile(dir, 2); err == nil || err.Error() != dir+" is not a regular file" {
+	if _, _, err := input.ReadFile(dir, 2); err == nil || err.Error() != dir+" is not a regular file: it is a directory" {
 		t.Errorf("directory: got %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"oidc-provider/discovery"
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 	"oidc-provider/internal/kube"
 	"oidc-provider/jwks"
 )
@@ -63,6 +64,11 @@ func (s *apiServer) Fetch(ctx context.Context) (keys []jwks.PublicKey, skipped [
 }
 
 func (s *apiServer) connect() error {
+	if s.kubeconfig != "" { // opening a pipe would hang
+		if err := input.CheckRegular(s.kubeconfig); err != nil {
+			return err
+		}
+	}
 	cfg, err := kube.Config(s.kubeconfig, s.context)
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -94,7 +93,7 @@ func (f *Files) paths() ([]string, error) {
 			paths = append(paths, p)
 			continue
 		}
-		matches, err := filepath.Glob(p)
+		matches, err := input.Bounded(p, func() ([]string, error) { return filepath.Glob(p) })
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +153,7 @@ func (f *Files) read(paths []string) (*fileKeys, error) {
 // readFile reads a file. It is an error if there is no key in a file that had some
 // before: another program may be writing it.
 func (f *Files) readFile(path string, before *fileKeys) (*fileKeys, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !slices.Contains(f.patterns, path) {
+	if info := input.Stat(path)[0].Info; info != nil && !info.Mode().IsRegular() && !slices.Contains(f.patterns, path) {
 		return &fileKeys{skipped: []error{fmt.Errorf("%s is not a regular file", path)}}, nil
 	}
 	data, _, err := input.ReadFile(path, maxDocument)

@@ -94,13 +94,14 @@ func (m *Mirror) save(ctx context.Context, v *view, confirmed bool) error {
 	}
 	defer release()
 	if s.unreadable != nil {
-		if _, err := os.Lstat(s.path); !errors.Is(err, fs.ErrNotExist) {
+		_, err := input.Bounded(s.path, func() (fs.FileInfo, error) { return os.Lstat(s.path) })
+		if !errors.Is(err, fs.ErrNotExist) {
 			return s.unreadable
 		}
 		s.unreadable, s.stale = nil, true
 	}
-	if !s.stale {
-		switch err := os.Chtimes(s.path, v.Fetched, v.Fetched); {
+	if fetched := v.Fetched; !s.stale {
+		switch err := onFile(s.path, func(path string) error { return os.Chtimes(path, fetched, fetched) }); {
 		case err == nil:
 			s.touched = v.Fetched
 			return nil
@@ -148,10 +149,12 @@ func (m *Mirror) writeState(v *view) error {
 	if err != nil {
 		return fmt.Errorf("encoding the state: %w", err)
 	}
-	err = os.MkdirAll(filepath.Dir(m.state.path), 0o700)
-	if err == nil {
-		err = replaceFile(m.state.path, data)
-	}
+	err = onFile(m.state.path, func(path string) error {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		return replaceFile(path, data)
+	})
 	if err != nil {
 		return hint.Errorf("the keys are published anyway, but not after a restart while the source is unavailable",
 			"writing the state: %w", err)
@@ -159,10 +162,17 @@ func (m *Mirror) writeState(v *view) error {
 	return nil
 }
 
+// onFile calls do for the file at path, and does not wait if that hangs.
+func onFile(path string, do func(path string) error) error {
+	_, err := input.Bounded(path, func() (struct{}, error) { return struct{}{}, do(path) })
+	return err
+}
+
 // readState reads the file at path, which must belong to issuer. Other users must
 // not be able to replace it.
 func readState(path, issuer string) (*document, error) {
-	if err := filemode.CheckDir(filepath.Dir(path)); err != nil {
+	err := onFile(path, func(path string) error { return filemode.CheckDir(filepath.Dir(path)) })
+	if err != nil {
 		return nil, fmt.Errorf("reading the state: %w", err)
 	}
 	data, info, err := input.ReadFile(path, maxState)
