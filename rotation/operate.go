@@ -159,7 +159,7 @@ func (r *Ring) errNoKey(kid string) error {
 // over, since caches may hold what was published under it. If nothing changes,
 // SetPolicy returns r itself.
 func SetPolicy(r *Ring, p Policy, now time.Time) (*Ring, error) {
-	p = p.or(r.Policy)
+	p = p.Or(r.Policy)
 	if p == r.Policy {
 		return r, nil
 	}

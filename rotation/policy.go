@@ -59,10 +59,10 @@ var DefaultPolicy = Policy{
 }
 
 // WithDefaults returns p with its zero fields set from [DefaultPolicy].
-func (p Policy) WithDefaults() Policy { return p.or(DefaultPolicy) }
+func (p Policy) WithDefaults() Policy { return p.Or(DefaultPolicy) }
 
-// or returns p with its zero fields set from q.
-func (p Policy) or(q Policy) Policy {
+// Or returns p with its zero fields set from q.
+func (p Policy) Or(q Policy) Policy {
 	if p.Schedule == "" {
 		p.Schedule = q.Schedule
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,9 @@ func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 func unknownCommand(parent *cobra.Command, name string) error {
 	var names []string
 	for _, sub := range parent.Commands() {
+		if slices.Contains(sub.SuggestFor, name) {
+			return hint.Errorf(fmt.Sprintf("use `%s`", sub.CommandPath()), "unknown command %q for %q", name, parent.CommandPath())
+		}
 		if sub.IsAvailableCommand() {
 			names = append(names, sub.Name())
 		}

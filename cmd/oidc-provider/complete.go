@@ -46,6 +46,23 @@ func completeKeys(flags *ringFlags, position int) completion {
 	})
 }
 
+// completeWords completes a flag with one of these words.
+func completeWords(cmd *cobra.Command, flag string, words ...string) {
+	cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// completeIssuers completes --issuer with the managed issuers of the file in --config.
+func (f *ringFlags) completeIssuers(_ *cobra.Command, _ []string, _ string) (urls []cobra.Completion, _ cobra.ShellCompDirective) {
+	if f.file != "" {
+		all := ringFlags{file: f.file}
+		managed, _ := all.managed()
+		for _, m := range managed {
+			urls = append(urls, m.Issuer)
+		}
+	}
+	return urls, cobra.ShellCompDirectiveNoFileComp
+}
+
 // completeCopies completes names of copies.
 func completeCopies(flags *ringFlags, position int) completion {
 	return completeRing(flags, position, func(r *rotation.Ring) (names []cobra.Completion) {

@@ -64,7 +64,7 @@ a registered copy of the ring: see 'keys copies'.`,
 			return printExported(cmd, results, &output)
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "directory to write to")
+	cmd.Flags().StringVar(&out, "out", "", "directory `DIR` to write to")
 	ring.add(cmd)
 	output.add(cmd, "table")
 	return cmd

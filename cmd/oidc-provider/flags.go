@@ -57,6 +57,7 @@ func (f *ringFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.file, "config", "", "configuration `FILE` of serve that names the store, instead of --store")
 	cmd.Flags().StringVar(&f.issuer, "issuer", "",
 		"`URL` of the issuer; with --config optional if it has one managed issuer")
+	cmd.RegisterFlagCompletionFunc("issuer", f.completeIssuers)
 }
 
 // resolve returns how to open the store, and the issuer whose ring must be in it,
@@ -191,7 +192,7 @@ type recipientFlag struct{ recipients []string }
 
 func (f *recipientFlag) add(flags *pflag.FlagSet, usage string) {
 	flags.StringSliceVar(&f.recipients, "recipient", nil,
-		usage+`: an age recipient (age1…), or "kms" for the plugin at --kms-socket; may be given several times`)
+		usage+" this `RECIPIENT`: an age recipient (age1…), or \"kms\" for the plugin at --kms-socket; may be given several times")
 }
 
 // check refuses recipients that cannot be sealed for.
@@ -224,10 +225,10 @@ func (p *policyFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&p.Algorithm, "algorithm", string(d.Algorithm),
 		"`ALGORITHM` of new keys: "+strings.Join(algorithms, ", "))
 	flags.IntVar(&p.RSABits, "rsa-bits", d.RSABits, "`BITS` of new RS256 keys: 2048, 3072 or 4096")
-	duration(&p.PublishAhead, "publish-ahead", d.PublishAhead, "how long a key is published before it signs")
+	duration(&p.PublishAhead, "publish-ahead", d.PublishAhead, "`DURATION` for which a key is published before it signs")
 	duration(&p.MaxTokenLifetime, "max-token-lifetime", d.MaxTokenLifetime,
-		"longest lifetime of a signed token; retired keys stay published for as long")
-	duration(&p.ClockSkew, "clock-skew", d.ClockSkew, "largest difference between the clocks of two machines")
+		"longest lifetime, a `DURATION`, of a signed token; retired keys stay published for as long")
+	duration(&p.ClockSkew, "clock-skew", d.ClockSkew, "largest difference, a `DURATION`, between the clocks of two machines")
 }
 
 // policy returns what was set on purpose, and zeros for the rest.

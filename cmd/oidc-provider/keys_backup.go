@@ -18,8 +18,9 @@ func newKeysBackupCommand() *cobra.Command {
 	var seal recipientFlag
 	var plain bool
 	cmd := &cobra.Command{
-		Use:   "backup [FILE]",
-		Short: "Write a sealed backup of the ring",
+		Use:        "backup [FILE]",
+		SuggestFor: []string{"export", "save"},
+		Short:      "Write a sealed backup of the ring",
 		Long: `Write a backup of the ring to a file that does not exist yet, or to standard
 output. It is a ring document itself: everything but the private keys can be read
 in it.

@@ -16,15 +16,17 @@ func newKeysCopiesCommand() *cobra.Command {
 	var ring ringFlags
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use:   "copies",
-		Short: "Show, add and remove copies of the key set that rotations wait for",
+		Use:        "copies",
+		Aliases:    []string{"copy"},
+		SuggestFor: []string{"acknowledge"},
+		Short:      "Show, add and remove copies of the key set that rotations wait for",
 		Long: `Show the registered copies of the key set, and which keys each of them has
 confirmed.
 
 A copy is a place that relying parties read keys from and no server writes to: a
 key set that was uploaded to Google Cloud, public keys in Vault, files in a bucket.
-Once it is registered, no key signs before the copy has it: a rotation waits until 'keys copies confirm' says so, and for publish-ahead after that. The
-active key signs on meanwhile. 'keys rotate --force' and 'keys revoke' do not wait.
+Once it is registered, no key signs before the copy has it: a rotation waits until
+'keys copies confirm' says so, and for publish-ahead after that. The active key keeps signing until then. 'keys rotate --force' and 'keys revoke' do not wait.
 A revoked key is shown until 'keys copies confirm --from' sees that it was taken out.
 
 It needs no private key: sealed keys stay sealed.`,
@@ -131,8 +133,8 @@ func newKeysCopiesAddCommand() *cobra.Command {
 a-z, 0-9, - . and _.
 
 A rotation that is already planned waits as well. If it is nearer than
-publish-ahead, a server that is cut off from the store may follow the plan all the
-same; the command says so. Servers must be of a version that knows copies: older
+publish-ahead, a server that is cut off from the store may follow the plan
+anyway; the command warns of it. Servers must be of a version that knows copies: older
 ones refuse the ring.`,
 		Example: `  oidc-provider keys copies add google-prod`,
 		Args:    exactArgs("NAME"),
@@ -158,7 +160,7 @@ ones refuse the ring.`,
 				kid = standby.KeyID
 			}
 			fmt.Fprintf(out, `
-Bring it there, and then say so:
+Upload this key set to the copy, and then confirm it:
 
   curl %s
   %s keys copies confirm%s %s %s
@@ -204,8 +206,8 @@ for it continues. What the copy has confirmed is forgotten.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Removed copy %s: relying parties that go by it reject tokens of the keys that "+
-				"follow. The keys are\n", args[0])
+			fmt.Fprintf(cmd.OutOrStdout(), "Removed copy %s: relying parties that read it will reject tokens signed with "+
+				"later keys. The keys are\n", args[0])
 			describe.Keys(cmd.OutOrStdout(), r, time.Now())
 			return nil
 		},

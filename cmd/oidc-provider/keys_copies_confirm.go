@@ -73,11 +73,11 @@ It needs no private key: sealed keys stay sealed.`,
 	}
 	ring.add(cmd)
 	cmd.Flags().StringVar(&from, "from", "",
-		"file with what the copy holds, or - for standard input: a key set, PEM, or JSON of gcloud or vault")
+		"`FILE` with what the copy holds, or - for standard input: a key set, PEM, or JSON of gcloud or vault")
 	return cmd
 }
 
-// An confirmation is what a copy is said to have, or what is there.
+// A confirmation is what a copy is said to have, or what is there.
 type confirmation struct {
 	name    string
 	kids    []string         // that are asked for, none or one
@@ -103,7 +103,7 @@ func (a *confirmation) change(r *rotation.Ring) (next *rotation.Ring, err error)
 		if kids, a.refused = a.compared.Confirmable(a.name, a.kids); a.refused != nil {
 			return without, nil // what the copy has lost is written anyway
 		}
-	} else if kids, err = a.said(r, r.At(now)); err != nil {
+	} else if kids, err = a.vouched(r, r.At(now)); err != nil {
 		return r, err
 	}
 	next, a.refused = rotation.ConfirmCopy(without, a.name, now, kids...)
@@ -111,17 +111,17 @@ func (a *confirmation) change(r *rotation.Ring) (next *rotation.Ring, err error)
 	return next, nil
 }
 
-// said returns the kids that the operator vouches for: the given one and, if that
+// vouched returns the kids that the operator vouches for: the given one and, if that
 // is the next key, those that were published with it in one key set.
-func (a *confirmation) said(r *rotation.Ring, at time.Time) (kids []string, err error) {
+func (a *confirmation) vouched(r *rotation.Ring, at time.Time) (kids []string, err error) {
 	next := r.Standby(at)
 	switch {
 	case len(a.kids) == 0 && next == nil:
 		return nil, publish.ErrNoNextKey
 	case len(a.kids) == 0:
-		return nil, hint.Errorf(fmt.Sprintf("`%s %s` if copy %s has the key that is next now; or let --from look",
+		return nil, hint.Errorf(fmt.Sprintf("run `%s %s` if copy %s has the key that is next now; or let --from look",
 			a.command, next.KeyID, a.name),
-			"the KID is missing: another key may be next now")
+			"missing argument KID, or --from FILE: another key may be next now")
 	case next == nil || next.KeyID != a.kids[0]:
 		return a.kids, nil
 	}

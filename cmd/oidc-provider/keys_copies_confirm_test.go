@@ -45,12 +45,12 @@ func TestConfirmByKID(t *testing.T) {
 		"an unknown key": {[]string{"nobody"}, []string{"nobody"}}, // ConfirmCopy refuses it
 	} {
 		a := confirmation{name: "google", kids: tt.given}
-		if got, err := a.said(r, r.Updated); err != nil || !slices.Equal(got, tt.want) {
+		if got, err := a.vouched(r, r.Updated); err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %v, %v, want %v", name, got, err, tt.want)
 		}
 	}
 	a := confirmation{name: "google", command: "confirm google"}
-	if _, err := a.said(r, r.Updated); err == nil || !strings.Contains(hint.Of(err), "`confirm google "+next+"`") {
+	if _, err := a.vouched(r, r.Updated); err == nil || !strings.Contains(hint.Of(err), "`confirm google "+next+"`") {
 		t.Errorf("no key: got %v, want a hint that names the next one", err)
 	}
 }

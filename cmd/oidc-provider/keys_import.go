@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/discovery"
 	"oidc-provider/internal/describe"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
@@ -69,34 +71,51 @@ kube-apiserver sees the key: that is for the keys of legacy Secret tokens.`,
 			}
 			defer s.Close()
 			var r *rotation.Ring
+			var imported []string
 			switch {
 			case len(keys.Private) == 1 && len(keys.Public) == 0:
 				if exclude {
 					return hint.Errorf("import the public half: openssl pkey -pubout",
 						"--exclude-from-discovery is for public keys: a key that signs must be in the key set")
 				}
-				r, err = importSigning(cmd, s, keys.Private[0], lifetime, issuer, &policy, seal.recipients)
+				p, err := policy.newPolicy(cmd.Flags(), &ring)
+				if err != nil {
+					return err
+				}
+				key := signingImport{keys.Private[0], lifetime, issuer, p, seal.recipients}
+				if r, imported, err = key.run(cmd, s); err != nil {
+					return err
+				}
 			case len(keys.Private) == 0:
 				if seal.recipients != nil {
 					return errors.New("--recipient is for private keys, and these are public")
 				}
-				r, err = importVerifying(cmd, s, keys.Public, exclude)
+				if r, imported, err = importVerifying(cmd, s, keys.Public, exclude); err != nil {
+					return err
+				}
 			default:
 				return fmt.Errorf("%s holds %d private and %d public keys: want one private key, or public keys only", args[0],
 					len(keys.Private), len(keys.Public))
 			}
-			if err != nil {
-				return err
+			out := cmd.OutOrStdout()
+			for _, kid := range imported {
+				fmt.Fprintf(out, "Imported %s.\n", kid)
 			}
-			describe.Keys(cmd.OutOrStdout(), r, time.Now())
+			if len(imported) == 0 {
+				fmt.Fprintln(out, "Nothing to import: the ring has that already.")
+			}
+			fmt.Fprintln(out, "The keys are now:")
+			describe.Keys(out, r, time.Now())
 			return nil
 		},
 	}
 	ring.add(cmd)
 	policy.add(cmd.Flags())
+	completeWords(cmd, "algorithm", discovery.Algorithms...)
+	completeWords(cmd, "rsa-bits", "2048", "3072", "4096")
 	seal.add(cmd.Flags(), "seal the private keys of a new ring for")
 	cmd.Flags().DurationVar(&lifetime, "issued-token-lifetime", rotation.ExtendedLifetime,
-		"longest lifetime of tokens that a private key has signed elsewhere")
+		"longest lifetime, a `DURATION`, of tokens that a private key has signed elsewhere")
 	cmd.Flags().BoolVar(&exclude, "exclude-from-discovery", false, "show a public key to kube-apiserver only")
 	return cmd
 }
@@ -138,103 +157,112 @@ func skipOtherKIDs(keys *jwks.Contents) {
 	})
 }
 
-// importSigning starts a ring with key, in an empty store or one that no server has
-// published yet.
-func importSigning(cmd *cobra.Command, s *store.Handle, key *jwks.SigningKey, lifetime time.Duration, issuer string,
-	flags *policyFlags, recipients []string) (r *rotation.Ring, err error) {
-	set, err := flags.policy(cmd.Flags())
-	if err != nil {
-		return nil, err
-	}
-	policy := set.Rotation()
-	heading := "Imported:"
-	defer func() {
-		if err == nil {
-			fmt.Fprintln(cmd.OutOrStdout(), heading)
-		}
-	}()
+// A signingImport starts a ring with a private key, in an empty store or one that no
+// server has published yet.
+type signingImport struct {
+	key        *jwks.SigningKey
+	lifetime   time.Duration // of tokens that were signed elsewhere
+	issuer     string
+	policy     rotation.Policy
+	recipients []string
+}
+
+func (i *signingImport) run(cmd *cobra.Command, s *store.Handle) (r *rotation.Ring, imported []string, err error) {
 	r, err = s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
-		if recipients != nil && !slices.Equal(recipients, r.Recipients) {
+		if i.recipients != nil && !slices.Equal(i.recipients, r.Recipients) {
 			return r, hint.Errorf(fmt.Sprintf("omit --recipient, and run `%s keys reseal` before or after", program()),
 				"the ring already exists, with keys that are sealed for %s", names(r.Recipients))
 		}
-		r, err := rotation.SetPolicy(r, policy, time.Now())
+		r, err := rotation.SetPolicy(r, i.policy, time.Now())
 		if err != nil {
 			return r, err
 		}
-		if k := heldKey(r, key.KeyID()); k != nil && !k.VerifyOnly {
-			heading = alreadyThere
+		imported = nil
+		switch k := heldKey(r, i.key.KeyID()); {
+		case k != nil && k.VerifyOnly:
+			return r, hint.Errorf("start a new ring in another store",
+				"the ring has key %s as a public key already, and a private key can only start a ring", k.KeyID)
+		case k != nil:
 			return r, nil
 		}
-		return rotation.ImportSigning(r, key, lifetime, time.Now())
+		imported = []string{i.key.KeyID()}
+		return rotation.ImportSigning(r, i.key, i.lifetime, time.Now())
 	})
 	if !errors.Is(err, rotation.ErrEmpty) {
-		return r, err
+		return r, imported, err
 	}
-	if issuer == "" {
+	r, err = i.start(cmd, s)
+	return r, []string{i.key.KeyID()}, err
+}
+
+// start makes a ring in an empty store.
+func (i *signingImport) start(cmd *cobra.Command, s *store.Handle) (*rotation.Ring, error) {
+	if i.issuer == "" {
 		return nil, hint.Errorf("add --issuer with the URL of kube-apiserver's --service-account-issuer",
-			"the store is empty, and a new ring needs its issuer")
+			"store %s is empty, and a new ring needs its issuer", s)
 	}
-	parsed, err := parseIssuer(cmd, issuer)
+	parsed, err := parseIssuer(cmd, i.issuer)
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range policy.Warnings() {
+	for _, w := range i.policy.Warnings() {
 		warn(cmd, "%s", w)
 	}
-	r, err = rotation.NewFrom(key, lifetime, parsed.String(), policy, time.Now(), rotation.GenerateKey)
+	r, err := rotation.NewFrom(i.key, i.lifetime, parsed.String(), i.policy, time.Now(), rotation.GenerateKey)
 	if err != nil {
 		return nil, err
 	}
-	r.Recipients = recipients
+	r.Recipients = i.recipients
 	if w := s.PlainWarning(r); w != "" {
 		warn(cmd, "%s", w)
 	}
 	return r, s.Create(cmd.Context(), r)
 }
 
-func importVerifying(cmd *cobra.Command, s *store.Handle, keys []jwks.PublicKey, exclude bool) (*rotation.Ring, error) {
+func importVerifying(cmd *cobra.Command, s *store.Handle, keys []jwks.PublicKey,
+	exclude bool) (r *rotation.Ring, imported []string, err error) {
 	for _, name := range policyFlagNames {
 		if typed(cmd.Flags(), name) {
-			return nil, fmt.Errorf("--%s is for beginning a ring, and a public key does not begin one", name)
+			return nil, nil, fmt.Errorf("--%s is for beginning a ring, and a public key does not begin one", name)
 		}
 	}
-	var imported int
-	r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (next *rotation.Ring, err error) {
-		next, imported, err = addVerifying(r, keys, exclude)
+	var revoked []string
+	r, err = s.Update(cmd.Context(), func(r *rotation.Ring) (next *rotation.Ring, err error) {
+		next, imported, revoked, err = addVerifying(r, keys, exclude)
 		return next, err
 	})
-	if err == nil && imported == 0 {
-		fmt.Fprintln(cmd.OutOrStdout(), alreadyThere)
-	} else if err == nil {
-		fmt.Fprintln(cmd.OutOrStdout(), "Imported:")
+	if err == nil && len(revoked) > 0 {
+		warn(cmd, "not imported, since they were revoked or removed before, and never return: %s", strings.Join(revoked, ", "))
 	}
-	return r, err
+	return r, imported, err
 }
 
-// addVerifying returns r with the keys that it lacks, and how many those were. A key
-// set may have keys that were revoked or removed here: they never return. A single
-// key like that is an error.
-func addVerifying(r *rotation.Ring, keys []jwks.PublicKey, exclude bool) (next *rotation.Ring, imported int, err error) {
+// addVerifying returns r with the keys that it lacks, the kids of those, and the kids
+// of keys that were revoked or removed here. A single key like that is an error.
+func addVerifying(r *rotation.Ring, keys []jwks.PublicKey, exclude bool) (
+	next *rotation.Ring, imported, revoked []string, err error) {
 	next = r
 	for _, key := range keys {
 		switch k := heldKey(r, key.KeyID()); {
 		case k != nil && exclude && k.InKeySet():
-			return r, 0, fmt.Errorf("key %s is in the key set already, and a key cannot be excluded later", k.KeyID)
+			return r, nil, nil, fmt.Errorf("key %s is in the key set already, and a key cannot be excluded later", k.KeyID)
 		case k != nil && len(keys) == 1 && !exclude && !k.InKeySet():
-			return r, 0, fmt.Errorf("key %s is in the ring already, but excluded from discovery, which cannot be changed", k.KeyID)
-		case k != nil || len(keys) > 1 && r.Knows(key.KeyID()):
+			return r, nil, nil, fmt.Errorf("key %s is in the ring already, but excluded from discovery, which cannot be changed", k.KeyID)
+		case k != nil:
+			continue
+		case r.Knows(key.KeyID()) && len(keys) == 1:
+			return r, nil, nil, fmt.Errorf("key %s was revoked or removed before, and never returns", key.KeyID())
+		case r.Knows(key.KeyID()):
+			revoked = append(revoked, key.KeyID())
 			continue
 		}
 		if next, err = rotation.ImportVerifying(next, key, exclude, time.Now()); err != nil {
-			return r, 0, err
+			return r, nil, nil, err
 		}
-		imported++
+		imported = append(imported, key.KeyID())
 	}
-	return next, imported, nil
+	return next, imported, revoked, nil
 }
-
-const alreadyThere = "Nothing to import, it is in the ring already:"
 
 // heldKey returns the key of r with this kid, or nil if it is missing or revoked.
 func heldKey(r *rotation.Ring, kid string) *rotation.Key {

@@ -29,7 +29,7 @@ type keyInfo struct {
 	ConfirmedAt *time.Time     `json:"confirmedAt"`
 	SignFrom    *time.Time     `json:"signFrom"`
 	SignUntil   *time.Time     `json:"signUntil"`
-	RemoveAt    *time.Time     `json:"removeAt"`
+	RemoveAt    *time.Time     `json:"removeAt"` // from the ring; a revoked key left the key set at revokedAt
 	RevokedAt   *time.Time     `json:"revokedAt"`
 	// Forced keys signed before they were published for publish-ahead: the first of
 	// a ring, and those of emergencies.

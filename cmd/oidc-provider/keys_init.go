@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"oidc-provider/discovery"
 	"oidc-provider/internal/describe"
 	"oidc-provider/rotation"
 )
@@ -43,7 +44,7 @@ them as well.`,
 			if err != nil {
 				return err
 			}
-			r, err := newRing(cmd, issuer, &policy)
+			r, err := newRing(cmd, &ring, issuer, &policy)
 			if err != nil {
 				return err
 			}
@@ -66,17 +67,18 @@ them as well.`,
 	}
 	ring.add(cmd)
 	policy.add(cmd.Flags())
+	completeWords(cmd, "algorithm", discovery.Algorithms...)
+	completeWords(cmd, "rsa-bits", "2048", "3072", "4096")
 	seal.add(cmd.Flags(), "seal the private keys for")
 	return cmd
 }
 
 // newRing makes a ring with generated keys.
-func newRing(cmd *cobra.Command, rawIssuer string, flags *policyFlags) (*rotation.Ring, error) {
-	set, err := flags.policy(cmd.Flags())
+func newRing(cmd *cobra.Command, ring *ringFlags, rawIssuer string, flags *policyFlags) (*rotation.Ring, error) {
+	policy, err := flags.newPolicy(cmd.Flags(), ring)
 	if err != nil {
 		return nil, err
 	}
-	policy := set.Rotation()
 	if rawIssuer == "" {
 		return nil, errors.New("--issuer is required: the URL that kube-apiserver has as --service-account-issuer, like https://oidc.example.com")
 	}

@@ -177,7 +177,7 @@ func printKeyTable(w io.Writer, keys []keyInfo, now time.Time) error {
 		case rotation.VerifyOnly:
 			from, until, removed = "-", "-", "when revoked"
 		case rotation.Revoked:
-			from, until = cell(k.SignFrom, "-"), cell(cmp.Or(k.SignUntil, k.RevokedAt), "-")
+			from, until, removed = cell(k.SignFrom, "-"), cell(cmp.Or(k.SignUntil, k.RevokedAt), "-"), cell(k.RevokedAt, "-")
 			if k.SignFrom == nil {
 				until = "-"
 			}
@@ -198,8 +198,8 @@ func printWaiting(out io.Writer, r *rotation.Ring, at time.Time, arguments strin
 			if at.After(w.By) {
 				late = "It is late: the schedule wants it there by"
 			}
-			fmt.Fprintf(out, "%s %s. Bring it to %s, and then run `%s keys copies confirm%s %s %s`.\n",
-				late, describe.Time(w.By), rotation.NameCopies(w.Copies), program(), arguments, w.Copies[0], w.KeyID)
+			fmt.Fprintf(out, "%s %s. Bring it to %s, and then run%s\n", late, describe.Time(w.By),
+				rotation.NameCopies(w.Copies), confirmCommands(w.Copies, arguments, w.KeyID))
 		}
 	}
 	for i := range r.Keys {

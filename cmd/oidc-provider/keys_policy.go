@@ -1,13 +1,16 @@
 package main
 
 import (
+	"crypto/rsa"
 	"fmt"
 	"io"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/describe"
 	"oidc-provider/rotation"
@@ -27,8 +30,8 @@ SOURCE is one of
   default             the value is the default
   ring                it was set by a flag or file of serve, or by 'keys policy set'
   configuration file  --config names a file that sets the same value
-  ring; ... differs   the file sets another value, which a server that reads it will
-                      write into the ring`,
+  ring; the configuration file sets ...
+                      a server that reads the file will write its value into the ring`,
 		Example: `  oidc-provider keys policy
   oidc-provider keys policy set --schedule @weekly --dry-run
   oidc-provider keys policy -o json | jq -r .policy.publishAhead`,
@@ -50,6 +53,9 @@ SOURCE is one of
 			fmt.Fprintf(out, "Issuer: %s\n\n", r.Issuer)
 			var rows [][]string
 			for _, s := range settings {
+				if s.inFile != "" && s.inFile != s.value {
+					s.source += "; the configuration file sets " + s.inFile
+				}
 				rows = append(rows, []string{s.flag, s.value, s.source})
 			}
 			if err := writeTable(out, []string{"SETTING", "VALUE", "SOURCE"}, rows); err != nil {
@@ -79,12 +85,24 @@ func (f *ringFlags) filePolicy() (rotation.Policy, error) {
 	return managed[0].Managed.Policy.Rotation(), nil
 }
 
+// newPolicy returns the policy of a new ring: what was set on purpose, then what the
+// configuration file sets.
+func (p *policyFlags) newPolicy(flags *pflag.FlagSet, ring *ringFlags) (rotation.Policy, error) {
+	set, err := p.policy(flags)
+	if err != nil {
+		return rotation.Policy{}, err
+	}
+	file, err := ring.filePolicy()
+	return set.Rotation().Or(file), err
+}
+
 // A policySetting is a value of a policy.
 type policySetting struct {
 	flag   string // without dashes
 	field  string // in JSON and YAML
 	value  string
-	source string
+	source string // default, ring or configuration file
+	inFile string // what the configuration file sets
 }
 
 // policySettings returns the values of p in the order of the flags, and where each
@@ -93,11 +111,12 @@ func policySettings(p, file rotation.Policy) []policySetting {
 	values, standards, files := policyValues(p), policyValues(rotation.DefaultPolicy), policyValues(file)
 	list := []policySetting{}
 	for i, s := range values {
-		switch inFile := files[i].value; {
-		case inFile == s.value:
+		s.inFile = files[i].value
+		switch {
+		case s.inFile == s.value:
 			s.source = "configuration file"
-		case inFile != "":
-			s.source = fmt.Sprintf("ring; configuration file differs: %s", inFile)
+		case s.inFile != "":
+			s.source = "ring"
 		case s.value == standards[i].value:
 			s.source = "default"
 		default:
@@ -134,16 +153,22 @@ func policyValues(p rotation.Policy) []policySetting {
 type policyInfo struct {
 	Issuer       string            `json:"issuer"`
 	Policy       rotation.Policy   `json:"policy"`
-	Sources      map[string]string `json:"sources"`      // by the fields of policy
+	Sources      map[string]source `json:"sources"`      // by the fields of policy
 	NextRotation *time.Time        `json:"nextRotation"` // null if it is not planned yet
 	NextKey      *keyInfo          `json:"nextKey"`      // null if there is none yet
 }
 
+// A source is where a value comes from: default, ring or configuration file.
+type source struct {
+	Source string `json:"source"`
+	File   string `json:"file,omitempty"` // what the configuration file sets, if that is in force or not
+}
+
 func newPolicyInfo(r *rotation.Ring, settings []policySetting, now time.Time) policyInfo {
 	ring := newRingInfo(r, "", now)
-	info := policyInfo{Issuer: r.Issuer, Policy: r.Policy, Sources: map[string]string{}, NextRotation: ring.NextRotation}
+	info := policyInfo{Issuer: r.Issuer, Policy: r.Policy, Sources: map[string]source{}, NextRotation: ring.NextRotation}
 	for _, s := range settings {
-		info.Sources[s.field] = s.source
+		info.Sources[s.field] = source{s.source, s.inFile}
 	}
 	for i := range ring.Keys {
 		if ring.Keys[i].Phase == rotation.Next {
@@ -165,6 +190,11 @@ func printPlan(w io.Writer, r *rotation.Ring, now time.Time) {
 	if next.Algorithm != r.Policy.Algorithm {
 		fmt.Fprintf(w, "The next key is %s, since it was made under another policy. The keys after it are %s.\n",
 			next.Algorithm, r.Policy.Algorithm)
+	}
+	if key, ok := next.PublicKey().Key().(*rsa.PublicKey); ok && r.Policy.Algorithm == next.Algorithm &&
+		key.N.BitLen() != r.Policy.RSABits {
+		fmt.Fprintf(w, "The next key has %d bits, since it was made under another policy. The keys after it have %d.\n",
+			key.N.BitLen(), r.Policy.RSABits)
 	}
 	if next.PublishAhead > r.Policy.PublishAhead {
 		fmt.Fprintf(w, "The next key is published %s ahead, since caches may still follow the longer time. "+
@@ -204,6 +234,8 @@ writes its own value into the ring again. Change it there.`,
 	}
 	ring.add(cmd)
 	policy.add(cmd.Flags())
+	completeWords(cmd, "algorithm", discovery.Algorithms...)
+	completeWords(cmd, "rsa-bits", "2048", "3072", "4096")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and change nothing")
 	return cmd
 }
@@ -241,7 +273,7 @@ func setPolicy(cmd *cobra.Command, ring *ringFlags, p rotation.Policy, dryRun bo
 	}
 	for i, s := range policyValues(file) {
 		if now := policyValues(r.Policy)[i].value; s.value != "" && s.value != now {
-			warn(cmd, "%s sets %s to %s: servers that read it write that into the ring. Change it there", ring.file, s.field, s.value)
+			warn(cmd, "%s sets %s to %s: servers that read it will set it back. Change it in the file", ring.file, s.field, s.value)
 		}
 	}
 	printPlan(out, r, time.Now())
@@ -253,7 +285,7 @@ func setPolicy(cmd *cobra.Command, ring *ringFlags, p rotation.Policy, dryRun bo
 
 func printPolicyChange(w io.Writer, before, after rotation.Policy) {
 	if before == after {
-		fmt.Fprintln(w, "The policy is like that already.")
+		fmt.Fprintln(w, "The policy has these values already.")
 		return
 	}
 	olds := policyValues(before)

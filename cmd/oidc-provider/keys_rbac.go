@@ -28,8 +28,8 @@ its ring in a Secret: the least that it needs.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&spec, "store", "", "the Secret, as secret:NAMESPACE/NAME (required)")
+	cmd.Flags().StringVar(&spec, "store", "", "the Secret, a `STORE` like secret:NAMESPACE/NAME (required)")
 	cmd.Flags().StringVar(&serviceAccount, "service-account", "",
-		"the ServiceAccount of the servers, as NAMESPACE:NAME (required)")
+		"ServiceAccount of the servers, as `NAMESPACE:NAME` (required)")
 	return cmd
 }

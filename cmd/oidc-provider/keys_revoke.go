@@ -57,6 +57,7 @@ type revocation struct {
 	ring          ringFlags
 	kid           string
 	force, dryRun bool
+	explained     bool // what it does was printed
 }
 
 func (v *revocation) run(cmd *cobra.Command) error {
@@ -72,7 +73,7 @@ func (v *revocation) run(cmd *cobra.Command) error {
 	after, err := v.apply(before)
 	switch {
 	case err != nil:
-		return err
+		return fmt.Errorf("store %s: %w", s, err)
 	case after == before:
 		fmt.Fprintf(cmd.OutOrStdout(), "Key %s is revoked already.\n", v.kid)
 		return nil
@@ -86,7 +87,7 @@ func (v *revocation) run(cmd *cobra.Command) error {
 		if err := confirm(cmd, "Revoke it now?"); err != nil {
 			return err
 		}
-		v.force = true
+		v.force, v.explained = true, true
 	}
 	return v.write(cmd, s)
 }
@@ -107,14 +108,16 @@ func (v *revocation) write(cmd *cobra.Command, s *store.Handle) error {
 	if err != nil {
 		return err
 	}
-	if harms {
+	if harms && !v.explained {
 		warnOfForced(cmd, r)
 	}
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "Revoked %s. What is left:\n", v.kid)
 	describe.Keys(out, r, time.Now())
-	warnOfCopies(cmd, r, v.kid)
-	printCaches(cmd, r, v.kid)
+	if !v.explained {
+		warnOfCopies(cmd, r, v.kid)
+		printCaches(cmd, out)
+	}
 	return nil
 }
 
@@ -138,39 +141,38 @@ func (v *revocation) harms(before, after *rotation.Ring) bool {
 // explain prints what the revocation does. It leaves out the key that would be made,
 // since the one that is made will be another.
 func (v *revocation) explain(cmd *cobra.Command, w io.Writer, before, after *rotation.Ring) {
-	fmt.Fprintf(w, "Revoking %s removes it from the key set at once. What is left:\n", v.kid)
+	fmt.Fprintf(w, "Revoking %s removes it from the key set at once.\nThis breaks tokens: those that it has signed are "+
+		"rejected by relying parties that fetch the key set again. Workloads need new ones.\nWhat is left:\n", v.kid)
 	left := *after
 	left.Keys = slices.DeleteFunc(slices.Clone(after.Keys), func(k rotation.Key) bool { return !before.Knows(k.KeyID) })
 	describe.Keys(w, &left, time.Now())
-	for _, text := range consequences(cmd, after) {
-		fmt.Fprintf(w, "\nThis breaks tokens: %s\n", text)
+	if v.harms(before, after) {
+		for _, text := range consequences(cmd, after) {
+			fmt.Fprintf(w, "\nThis breaks new tokens: %s\n", text)
+		}
 	}
+	warnOfCopies(cmd, after, v.kid)
+	printCaches(cmd, w)
 	fmt.Fprintln(w)
 }
 
-// printCaches prints which relying parties accept the revoked key from their caches,
-// until when, and how to make them drop it.
-func printCaches(cmd *cobra.Command, r *rotation.Ring, kid string) {
-	now, w := time.Now(), cmd.OutOrStdout()
-	expired := "its tokens expire"
-	if i := slices.IndexFunc(r.Keys, func(k rotation.Key) bool { return k.KeyID == kid }); i >= 0 {
-		if t := r.Keys[i].RemoveAt(); t.After(now) {
-			expired += ", at the latest at " + describe.Time(t)
-		}
-	}
+// printCaches prints which relying parties accept a key that is revoked now from
+// their caches, until when, and how to make them drop it.
+func printCaches(cmd *cobra.Command, w io.Writer) {
+	now := time.Now()
 	fmt.Fprintln(w, "\nRelying parties that have cached the revoked key accept it, with the default max-age")
 	for _, d := range check.RevokedDelays() {
 		switch d.After {
 		case 0:
 			fmt.Fprintln(w, item("not at all", d.Titles))
 		case check.UntilExpiry:
-			fmt.Fprintln(w, item("until "+expired, d.Titles))
+			fmt.Fprintln(w, item("until exp, which anyone who has the private key can choose", d.Titles))
 		default:
 			fmt.Fprintln(w, item("until "+describe.Time(now.Add(d.After)), d.Titles))
 		}
 	}
 	fmt.Fprintf(w, `
-These drop it at once when they get a flush token, a token that nothing can verify:
+These drop it at once when they get a flush token, which verifies with no published key:
     %s
 Make one for each of their audiences, and present it there as a bearer token:
   %s token --flush%s --audience AUDIENCE
@@ -183,7 +185,8 @@ Restart or flush the other relying parties that matter, and have workloads get n
 func confirm(cmd *cobra.Command, question string) error {
 	in, ok := cmd.InOrStdin().(interface{ Fd() uintptr })
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return hint.Errorf("add --force to do it anyway", "nothing was changed: this needs a confirmation")
+		return hint.Errorf("add --force to do it without asking",
+			"nothing was changed: standard input is not a terminal, so the command cannot ask")
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question)
 	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
@@ -207,5 +210,5 @@ func warnOfCopies(cmd *cobra.Command, r *rotation.Ring, kid string) {
 		names = append(names, c.Name)
 	}
 	warn(cmd, "%s may still have the revoked key: relying parties that read the copy accept it until it is removed "+
-		"there. Update the copy with the key set of now, %s", rotation.NameCopies(names), publish.KeySetURL(r))
+		"there. Update it with the current key set, %s", rotation.NameCopies(names), publish.KeySetURL(r))
 }

@@ -64,9 +64,9 @@ func consequences(cmd *cobra.Command, r *rotation.Ring) (texts []string) {
 	}
 	if lacking := r.Lacking(active); len(lacking) > 0 {
 		texts = append(texts, fmt.Sprintf(`key %s signs from now on, and %s.
-  Relying parties that read the copy reject new tokens until it has the key.
-  What to do: update the copy now, and then run %s keys copies confirm%s %s %s`,
-			active.KeyID, describe.NotConfirmed(lacking), program(), storeArguments(cmd.Flags()), lacking[0], active.KeyID))
+  Relying parties that read such a copy reject new tokens until it has the key.
+  What to do: update the copy now, and then run%s`,
+			active.KeyID, describe.NotConfirmed(lacking), confirmCommands(lacking, storeArguments(cmd.Flags()), active.KeyID)))
 	}
 	if !active.ConfirmedAt.IsZero() && !active.SignFrom.Before(active.ConfirmedAt.Add(time.Duration(active.PublishAhead))) {
 		return texts // it is published for long enough, and waited for copies
@@ -79,9 +79,18 @@ func consequences(cmd *cobra.Command, r *rotation.Ring) (texts []string) {
 	return append(texts, fmt.Sprintf(`key %s, %s, signs from now on.
   Relying parties that fetched the key set before it was published accept the new tokens
 %s
-  with the default max-age. Others that cache keys for less than publish-ahead: from %s.
+  with the default max-age. All others that cache keys for less than publish-ahead accept them from %s.
   What to do: restart relying parties that fail, or wait.`,
 		active.KeyID, since, newKeyDelays(shown), describe.Time(shown.Add(time.Duration(active.PublishAhead)))))
+}
+
+// confirmCommands returns a line for each of these copies, with the command that
+// confirms that it has a key.
+func confirmCommands(copies []string, arguments, kid string) (lines string) {
+	for _, name := range copies {
+		lines += fmt.Sprintf("\n    %s keys copies confirm%s %s %s", program(), arguments, name, kid)
+	}
+	return lines
 }
 
 // newKeyDelays returns from when relying parties by name accept the tokens of a key

@@ -85,7 +85,7 @@ func typed(flags *pflag.FlagSet, name string) bool {
 var serviceVariable = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$`)
 
 // warnOfUnknownVariables names variables that look like ours and set nothing:
-// a slip of the pen should not go unnoticed.
+// a typing error must be reported.
 func warnOfUnknownVariables(cmd *cobra.Command) {
 	known := make(map[string]bool)
 	var visit func(*cobra.Command)

@@ -117,18 +117,18 @@ func (o *serveOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.managed.SignerSocketGroup, "signer-socket-group", "",
 		"`GROUP` of that file, a name or a number")
 	duration(&o.issuer.JWKSMaxAge, "jwks-max-age", config.DefaultJWKSMaxAge,
-		"how long relying parties may cache the key set")
+		"`DURATION` for which relying parties may cache the key set")
 	duration(&o.issuer.DiscoveryMaxAge, "discovery-max-age", config.DefaultDiscoveryMaxAge,
-		"how long relying parties may cache the discovery document")
+		"`DURATION` for which relying parties may cache the discovery document")
 	duration(&o.managed.RefreshHint, "refresh-hint", config.DefaultRefreshHint,
-		"how often kube-apiserver should fetch the keys")
+		"`DURATION` after which kube-apiserver should fetch the keys again")
 	flags.StringVar(&o.tls.CertFile, "tls-cert", "",
 		"PEM `FILE` with the certificate chain for --listen; read again when it changes")
 	flags.StringVar(&o.tls.KeyFile, "tls-key", "", "PEM `FILE` with the key of the certificate")
 	flags.StringVar(&o.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
 	flags.StringVar(&o.logLevel, "log-level", "info", "`LEVEL` of the log: debug, info, warn or error")
 	duration(&o.config.ShutdownDelay, "shutdown-delay", config.DefaultShutdownDelay,
-		"how long to keep serving after /readyz fails, so that load balancers notice")
+		"`DURATION` of serving after /readyz fails, so that load balancers notice")
 }
 
 func (o *serveOptions) run(cmd *cobra.Command) error {

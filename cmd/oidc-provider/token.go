@@ -58,13 +58,13 @@ revoke', and they drop the revoked key at once. That needs no private key.`,
 	cmd.Flags().BoolVar(&flush, "flush", false,
 		"make a token that no relying party accepts, so that they fetch the keys again")
 	cmd.Flags().StringArrayVar(&t.Audiences, "audience", nil,
-		"whom the token is for; may be given several times (required)")
-	cmd.Flags().StringVarP(&t.Namespace, "namespace", "n", "default", "namespace of the ServiceAccount")
-	cmd.Flags().StringVar(&t.ServiceAccount, "service-account", "default", "name of the ServiceAccount")
-	cmd.Flags().DurationVar(&t.Lifetime, "duration", time.Hour, "how long the token is valid")
-	cmd.Flags().StringVar(&t.Pod, "pod", "", "bind the token to a Pod of this name")
+		"`AUDIENCE` that the token is for; may be given several times (required)")
+	cmd.Flags().StringVarP(&t.Namespace, "namespace", "n", "default", "`NAMESPACE` of the ServiceAccount")
+	cmd.Flags().StringVar(&t.ServiceAccount, "service-account", "default", "`NAME` of the ServiceAccount")
+	cmd.Flags().DurationVar(&t.Lifetime, "duration", time.Hour, "`DURATION` for which the token is valid")
+	cmd.Flags().StringVar(&t.Pod, "pod", "", "bind the token to a Pod of this `NAME`")
 	cmd.Flags().StringVar(&t.Node, "node", "",
-		"the Node that the Pod runs on, which kube-apiserver writes into Pods' tokens")
+		"`NAME` of the Node that the Pod runs on, which kube-apiserver writes into Pods' tokens")
 	return cmd
 }
 

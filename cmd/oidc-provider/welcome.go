@@ -74,6 +74,9 @@ func storeArguments(flags *pflag.FlagSet) (arguments string) {
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	addStoreFlags(own, new(store.Config))
 	own.String("config", "", "")
+	if typed(flags, "config") {
+		own.String("issuer", "", "")
+	}
 	own.VisitAll(func(f *pflag.Flag) {
 		given := flags.Lookup(f.Name)
 		if given == nil || !given.Changed || given.Value.String() == f.DefValue {
