@@ -3,7 +3,9 @@ package jwks_test
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
@@ -67,11 +69,30 @@ func rsaForms(t testing.TB, n, e *big.Int) map[string]string {
 		Key       []byte
 	}{0, algorithm, private})
 	number := func(i *big.Int) string { return base64.RawURLEncoding.EncodeToString(append([]byte{0}, i.Bytes()...)) }
-	return map[string]string{
+	forms := map[string]string{
 		"PKIX": block("PUBLIC KEY", spki), "PKCS #1": block("RSA PUBLIC KEY", pkcs1),
 		"private PKCS #1": block("RSA PRIVATE KEY", private), "private PKCS #8": block("PRIVATE KEY", pkcs8),
 		"JWKS": fmt.Sprintf(`{"keys":[{"kty":"RSA","kid":"a","n":%q,"e":%q}]}`, number(n), number(e)),
 	}
+	if e.IsInt64() && e.Sign() > 0 && n.Sign() > 0 {
+		forms["certificate"] = block("CERTIFICATE", certificate(t, &rsa.PublicKey{N: n, E: int(e.Int64())}))
+	}
+	return forms
+}
+
+// certificate returns one for a key whose private half nobody has.
+func certificate(t testing.TB, key *rsa.PublicKey) []byte {
+	t.Helper()
+	ca, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key, ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 // The rule for RSA keys is the same in every form.

@@ -109,8 +109,8 @@ func issuerArguments(file string, m config.Issuer) string {
 	return " --config " + quote(file) + " --issuer " + quote(m.Issuer)
 }
 
-// readNamed returns the ring in a store and the name of the store, and warns of a
-// wrong clock.
+// readNamed returns the ring in a store and the name of the store. It warns of a wrong
+// clock, and of keys that relying parties cannot use.
 func readNamed(cmd *cobra.Command, cfg store.Config, issuer string) (*rotation.Ring, string, error) {
 	s, err := store.OpenFor(cfg.WithoutKeys(), issuer)
 	if err != nil {

@@ -98,6 +98,8 @@ func tokenAlgorithm(o *Observation, t *token) Result {
 	switch {
 	case k == nil:
 		return skip("the key is not published")
+	case k.public == nil:
+		return skip("the key cannot be read")
 	case !slices.Contains(k.algorithms(), t.alg):
 		return fail(fmt.Sprintf("wrong algorithm: the token has %.32q, the key is for %s", t.alg, list(k.algorithms())),
 			"relying parties refuse it", "sign with the algorithm of the key")

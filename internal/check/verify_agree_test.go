@@ -42,6 +42,7 @@ func TestVerifyAndExplainAgree(t *testing.T) {
 			large["kid"], large["n"] = "large", strings.Repeat("_", 1366)
 			r.keys = append(r.keys, large)
 		}, false},
+		"a large key signs": {func(r *rig, _ *forged) { r.keys[0]["n"] = strings.Repeat("_", 1366) }, false},
 		"a key set in HTML": {func(r *rig, _ *forged) {
 			r.keySet.body = []byte("<html><title>Please sign in to this proxy first</title>s3cret")
 		}, false},

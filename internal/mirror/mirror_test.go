@@ -130,7 +130,7 @@ func (w *world) mirror(source mirror.Source, state string) *mirror.Mirror {
 }
 
 // refresh wants an error with the text in it, or none if that is empty.
-func refresh(t *testing.T, m *mirror.Mirror, want string) {
+func refresh(t testing.TB, m *mirror.Mirror, want string) {
 	t.Helper()
 	wantError(t, m.Refresh(t.Context()), want)
 	if got := failure(m); (got == "") != (want == "") || !strings.Contains(got, want) {
@@ -144,7 +144,7 @@ func failure(m *mirror.Mirror) string { return text(m.Status().Failure) }
 // text returns err with its hint, "" for nil.
 func text(err error) string { return hint.Text(err, hint.Field) }
 
-func wantError(t *testing.T, err error, want string) {
+func wantError(t testing.TB, err error, want string) {
 	t.Helper()
 	if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(text(err), want)) {
 		t.Errorf("got error %v, want %q in it", text(err), want)

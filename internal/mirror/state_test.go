@@ -21,7 +21,7 @@ func statePath(t testing.TB) string {
 }
 
 // keep leaves a state behind, as a process that had keys.
-func keep(t *testing.T, path string, keys ...jwks.PublicKey) {
+func keep(t testing.TB, path string, keys ...jwks.PublicKey) {
 	t.Helper()
 	source, w := new(fake), new(world)
 	source.has(keys...)
@@ -381,4 +381,35 @@ func TestStateWithUnusableKeys(t *testing.T) {
 		source.has(newKey(t, "a")) // what a has named is known anyway
 		refresh(t, m, `kid "a" named another key before`)
 	}
+}
+
+// FuzzState makes sure that a file which is read can be written, and is the same then.
+func FuzzState(f *testing.F) {
+	path := statePath(f)
+	keep(f, path, newKey(f, "a"), newKey(f, "b"))
+	content := read(f, path)
+	f.Add(content)
+	f.Add(strings.Replace(content, `{"keys":[`, `{"keys":[{},`, 1))
+	f.Add(strings.Replace(content, `"known":[`, `"known":[{"kid":"c","sha256":"AAAA"},`, 1))
+	f.Fuzz(func(t *testing.T, content string) {
+		write(t, path, content)
+		source, w := new(fake), new(world)
+		source.fails("dead")
+		m := w.mirror(source, path)
+		if m.Status().Failure != nil {
+			return
+		}
+		published := kids(m.Keys())
+		if published != "" && len(m.Keys()) != m.Status().Keys {
+			t.Fatalf("status %+v", m.Status())
+		}
+		source.has(m.Keys()...)
+		if err := m.Refresh(t.Context()); err != nil && published != "" {
+			t.Fatal(err)
+		}
+		source.fails("dead")
+		if again := kids(new(world).mirror(source, path).Keys()); again != published {
+			t.Fatalf("published %q, and later %q", published, again)
+		}
+	})
 }

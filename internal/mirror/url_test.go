@@ -59,6 +59,9 @@ func hang(w http.ResponseWriter, r *http.Request) {
 
 // answers that are no key set, by what is said of them.
 var badAnswers = map[string]http.HandlerFunc{
+	"more than 1000 keys": func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(`{"keys":[{}` + strings.Repeat(`,{}`, 60_000) + `]}`))
+	},
 	"HTML": func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("<html>secret")) },
 	"too large: more than 1 MiB": func(w http.ResponseWriter, r *http.Request) { // and without end
 		_, err := w.Write([]byte(`{"issuer":"` + issuer + `","keys":[]`))
