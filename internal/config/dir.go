@@ -187,7 +187,7 @@ func (d *Dir) read(names []string) {
 		f := d.files[name]
 		g.Go(func() error {
 			path := filepath.Join(d.path, name)
-			data, err := Read(path)
+			data, err := read(path, maxIssuerFile)
 			var issuers []Issuer
 			if err == nil {
 				issuers, err = parseIssuers(path, data, d.parent)

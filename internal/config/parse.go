@@ -20,21 +20,18 @@ import (
 	"oidc-provider/internal/seal"
 )
 
-// maxFile, in bytes, is far more than any configuration file that a person writes.
-const maxFile = 16 << 20
-
 // Load reads the file name, checks it, and fills in the defaults. The error has a
 // line for each problem, with the line of the file. Load does not read the files
 // of IssuersDir: see [Dir].
 func Load(name string) (*Config, error) {
 	f, err := os.Open(name) // which may be a pipe, as in a shell's <(COMMAND)
 	if err != nil {
-		return nil, cannotRead(name, err)
+		return nil, cannotRead(name, maxFile, err)
 	}
 	defer f.Close()
 	data, err := input.ReadAtMost(f, maxFile)
 	if err != nil {
-		return nil, cannotRead(name, err)
+		return nil, cannotRead(name, maxFile, err)
 	}
 	return Parse(name, data)
 }
@@ -42,18 +39,21 @@ func Load(name string) (*Config, error) {
 // Read reads the file name for a process that will read it again. It must be a
 // regular file, not larger than any configuration is.
 func Read(name string) ([]byte, error) {
-	data, _, err := input.ReadFile(name, maxFile)
-	return data, cannotRead(name, err)
+	return read(name, maxFile)
+}
+
+func read(name string, limit int64) ([]byte, error) {
+	data, _, err := input.ReadFile(name, limit)
+	return data, cannotRead(name, limit, err)
 }
 
 // cannotRead adds to err, which may be nil, what was being done.
-func cannotRead(name string, err error) error {
+func cannotRead(name string, limit int64, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, input.ErrTooLarge):
-		return hint.Errorf("issuersDir takes any number of small files", "configuration %s: larger than %d MiB", name,
-			maxFile>>20)
+		return hint.Errorf(manyFiles, "configuration %s: larger than %d KiB", name, limit>>10)
 	case errors.Is(err, input.ErrHangs):
 		return fmt.Errorf("configuration: %w", err)
 	}
@@ -62,7 +62,7 @@ func cannotRead(name string, err error) error {
 
 // Parse is [Load] for data that was read from the file name.
 func Parse(name string, data []byte) (*Config, error) {
-	docs, err := decodeAll[Config](name, data)
+	docs, err := decodeAll[Config](name, data, mainBounds)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func Parse(name string, data []byte) (*Config, error) {
 
 // parseIssuers reads the issuers of a file in IssuersDir.
 func parseIssuers(name string, data []byte, parent *Config) ([]Issuer, error) {
-	docs, err := decodeAll[Issuer](name, data)
+	docs, err := decodeAll[Issuer](name, data, issuerBounds)
 	if err != nil {
 		return nil, err
 	}
@@ -98,12 +98,18 @@ func parseIssuers(name string, data []byte, parent *Config) ([]Issuer, error) {
 	var issuers []Issuer
 	var errs []error
 	for _, doc := range docs {
+		if len(errs) == maxProblems {
+			errs = append(errs, fmt.Errorf("%s: there may be more problems", name))
+			break
+		}
 		if len(doc.problems.found) == 0 {
 			doc.value.withDefaults(parent)
 			doc.value.resolve(filepath.Dir(name))
 			doc.value.check(doc.problems, "")
 		}
-		errs = append(errs, doc.problems.err())
+		if err := doc.problems.err(); err != nil {
+			errs = append(errs, err)
+		}
 		issuers = append(issuers, *doc.value)
 	}
 	return issuers, errors.Join(errs...)
@@ -117,20 +123,29 @@ type doc[T any] struct {
 
 // decodeAll decodes every document of a file strictly. The error is about the
 // file as YAML; each document has problems of its own.
-func decodeAll[T any](name string, data []byte) ([]doc[T], error) {
+func decodeAll[T any](name string, data []byte, limit bounds) ([]doc[T], error) {
+	if err := limit.check(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	var docs []doc[T]
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	for {
+	for n := 1; ; n++ {
 		var node yaml.Node
 		err := dec.Decode(&node)
 		if errors.Is(err, io.EOF) {
 			return docs, nil
 		}
+		if limit.documents > 0 && n > limit.documents {
+			return nil, hint.Errorf(manyFiles, "%s: more than %d documents", name, limit.documents)
+		}
 		if err != nil && seal.IsSecret(err.Error()) {
 			return nil, fmt.Errorf("%s: it contains a private key", name)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %s", name, located(err.Error()))
+			return nil, fmt.Errorf("%s: %s", name, shorten(located(err.Error())))
+		}
+		if err := limit.checkAliases(&node); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		if content := node.Content; len(content) == 1 && content[0].Tag == "!!null" {
 			continue // as templates leave between two ---
@@ -175,13 +190,19 @@ func (p *problems) addHint(hintText, path, format string, args ...any) {
 	p.note(path, hint.Errorf(hintText, format, args...))
 }
 
+// full reports whether no more problems are noted.
+func (p *problems) full() bool { return len(p.found) >= maxProblems }
+
 func (p *problems) note(path string, err error) {
+	if p.full() {
+		return
+	}
 	at := path
 	for at != "" && p.lines[at] == 0 {
 		at = at[:max(strings.LastIndexAny(at, ".["), 0)]
 	}
 	if path != "" {
-		err = fmt.Errorf("%s: %w", path, err)
+		err = hint.Wrap(errors.New(shorten(fmt.Sprintf("%s: %v", path, err))), hint.Of(err))
 	}
 	p.found = append(p.found, problem{max(p.lines[at], 1), err})
 }
@@ -191,6 +212,9 @@ func (p *problems) err() error {
 	var errs []error
 	for _, f := range p.found {
 		errs = append(errs, fmt.Errorf("%s:%d: %w", p.file, f.line, f.err))
+	}
+	if p.full() {
+		errs = append(errs, fmt.Errorf("%s: there may be more problems", p.file))
 	}
 	return errors.Join(errs...)
 }
@@ -228,6 +252,9 @@ var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 // walk compares a document with the type that it will be decoded into, and notes
 // unknown fields and texts that do not fit. It remembers the lines of fields.
 func (p *problems) walk(n *yaml.Node, t reflect.Type, path string) {
+	if p.full() {
+		return
+	}
 	switch n.Kind {
 	case yaml.DocumentNode:
 		p.walk(n.Content[0], t, path)
@@ -281,8 +308,15 @@ func (p *problems) walkText(text string, value reflect.Value, path string) {
 }
 
 func (p *problems) walkFields(n *yaml.Node, t reflect.Type, path string) {
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	first := make(map[string]*yaml.Node)
+	for i := 0; i+1 < len(n.Content) && !p.full(); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
+		if before := first[key.Value]; before != nil { // the library would compare each with each
+			err := fmt.Errorf("mapping key %.64q already defined at line %d", key.Value, before.Line)
+			p.found = append(p.found, problem{key.Line, err})
+			continue
+		}
+		first[key.Value] = key
 		if key.Tag == "!!merge" {
 			merged := []*yaml.Node{value}
 			if value.Kind == yaml.SequenceNode {
@@ -356,6 +390,9 @@ func fieldNames(t reflect.Type) (names []string) {
 
 // nearest suggests which of names was meant.
 func nearest(name string, names []string) string {
+	if len(name) > maxName {
+		name = name[:maxName]
+	}
 	if best := hint.Nearest(name, names); best != "" {
 		return "did you mean " + best + "?"
 	}

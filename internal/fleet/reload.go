@@ -135,6 +135,9 @@ func (r *reloader) apply(apply func([]config.Issuer)) {
 	if r.err != nil {
 		problems = append([]error{r.err}, problems...)
 	}
+	if more := len(problems) - maxListed; more > 0 {
+		problems = append(problems[:maxListed:maxListed], fmt.Errorf("%d more problems", more))
+	}
 	err := errors.Join(problems...)
 	previous := r.problem()
 	switch {

@@ -69,11 +69,20 @@ func pool(file string, data []byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// maxHeader bounds the header of an answer, in bytes.
+const maxHeader = 64 << 10
+
 // Transport returns a transport like [http.DefaultTransport] that accepts only
-// TLS 1.2 or later and the certificates of roots, nil for those of the system.
+// TLS 1.2 or later and the certificates of roots, nil for those of the system, and
+// that buffers little.
 func Transport(roots *x509.CertPool) *http.Transport {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	// A server could make a client buffer 10 MiB of header and 4 MiB of answer.
+	transport.MaxResponseHeaderBytes = maxHeader
+	transport.HTTP2 = &http.HTTP2Config{
+		MaxReadFrameSize: 16 << 10, MaxReceiveBufferPerStream: 64 << 10, MaxReceiveBufferPerConnection: 64 << 10,
+	}
 	return transport
 }
 

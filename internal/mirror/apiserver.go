@@ -94,7 +94,7 @@ func (s *apiServer) fetch(ctx context.Context) ([]jwks.PublicKey, []error, error
 	if err != nil {
 		return nil, nil, err
 	}
-	keys, skipped, err := jwks.Filter(data)
+	keys, skipped, err := parse(data)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", discovery.JWKSPath, err)
 	}

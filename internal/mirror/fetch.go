@@ -79,6 +79,16 @@ var (
 	writeSlots = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 )
 
+// parseSlots bounds how many key sets are parsed at once. That costs up to 20 times
+// the size of a key set, and takes milliseconds.
+var parseSlots = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+func parse(data []byte) (keys []jwks.PublicKey, skipped []error, err error) {
+	parseSlots <- struct{}{}
+	defer func() { <-parseSlots }()
+	return jwks.Filter(data)
+}
+
 func acquire(ctx context.Context, slots chan struct{}) (release func(), err error) {
 	select {
 	case slots <- struct{}{}:

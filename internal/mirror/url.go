@@ -59,7 +59,7 @@ func (s *URL) Fetch(ctx context.Context) (keys []jwks.PublicKey, skipped []error
 	}
 	data, err := httpclient.Get(ctx, s.client, s.url, maxDocument)
 	if err == nil {
-		keys, skipped, err = jwks.Filter(data)
+		keys, skipped, err = parse(data)
 	}
 	if err != nil {
 		s.client.CloseIdleConnections()
