@@ -126,7 +126,8 @@ func TestErrorsAreNotStored(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			resp := do(t, tt.handler, tt.method, tt.path)
-			if cached := resp.Header["Cache-Control"]; resp.StatusCode != tt.status || !slices.Equal(cached, []string{"no-store"}) {
+			cached := resp.Header["Cache-Control"]
+			if resp.StatusCode != tt.status || !slices.Equal(cached, []string{"no-store"}) {
 				t.Errorf("%s with Cache-Control %q, want %d with no-store", resp.Status, cached, tt.status)
 			}
 		})

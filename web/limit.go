@@ -20,8 +20,8 @@ import (
 // clients that send requests are served.
 type Limits struct {
 	// Connections is how many connections may be open at a time. A quarter of
-	// them may be in the middle of a request, which takes no time unless the
-	// client is slow. Required.
+	// them, and at most 256, may be in the middle of a request, which takes no
+	// time unless the client is slow. Required.
 	Connections int
 
 	// ConnectionsPerAddress is how many of them one client address may have.
@@ -42,9 +42,11 @@ const (
 	// last one of its answer.
 	activeTimeout = readTimeout + writeTimeout
 
-	// activeShare is the part of the connections that may be active: one of so
-	// many. An active one can cost several times as much as an idle one.
+	// activeShare is the part of the connections that may be active, one of so
+	// many, and maxActive how many of them. An active one can cost several times
+	// as much as an idle one.
 	activeShare = 4
+	maxActive   = 256
 
 	// closeWait is how long a closed connection may take to return what it holds
 	// before the next one is closed.
@@ -263,7 +265,7 @@ func (l *limiter) observe(conn net.Conn, state http.ConnState) {
 	l.setActive(c, state == http.StateActive)
 	c.changed = time.Now()
 	l.order.MoveToBack(c.entry)
-	if l.active > max(l.limits.Connections/activeShare, 2) {
+	if l.active > min(max(l.limits.Connections/activeShare, 2), maxActive) {
 		l.closeOldest(limitActive, func(c *limitedConn) bool { return c.active })
 	}
 }

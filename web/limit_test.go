@@ -123,7 +123,8 @@ func TestLimits(t *testing.T) {
 			[]step{{a, request}, {b, request}, {a, request}, {b, request}, {a, request}}, "--+++", "connections"},
 		{"one that has sent nothing goes", web.Limits{Connections: 2}, []step{{a, ""}, {b, request}, {a, request}}, "-++",
 			"connections"},
-		{"a new one is always served", web.Limits{Connections: 1}, []step{{a, ""}, {a, ""}, {b, request}}, "--+", "connections"},
+		{"a new one is always served", web.Limits{Connections: 1}, []step{{a, ""}, {a, ""}, {b, request}}, "--+",
+			"connections"},
 		{"one address pushes out its own", web.Limits{Connections: 4, ConnectionsPerAddress: 2},
 			[]step{{b, request}, {a, request}, {a, request}, {a, request}, {a, request}}, "+--++", "connections_per_address"},
 		{"a network of IPv6 is one address", web.Limits{Connections: 4, ConnectionsPerAddress: 1},
@@ -131,14 +132,14 @@ func TestLimits(t *testing.T) {
 		{"an address of IPv4 in IPv6 is the same", web.Limits{Connections: 4, ConnectionsPerAddress: 1},
 			[]step{{a, request}, {"::ffff:" + a, request}}, "-+", "connections_per_address"},
 		{"no limit for an address", web.Limits{Connections: 4}, []step{{a, ""}, {a, ""}, {a, ""}, {a, ""}}, "++++", ""},
-		{"a slow header does not make it younger", web.Limits{Connections: 2}, []step{{a, header}, {a, request}, {b, request}},
-			"-++", "connections"},
+		{"a slow header does not make it younger", web.Limits{Connections: 2},
+			[]step{{a, header}, {a, request}, {b, request}}, "-++", "connections"},
 		{"an answer that is not read goes", web.Limits{Connections: 8},
 			[]step{{a, unread}, {a, unread}, {b, request}, {a, unread}}, "-+++", "active"},
 		{"one answer that is not read may stay", web.Limits{Connections: 4}, []step{{a, unread}, {b, request}, {a, request}},
 			"+++", ""},
-		{"an active one goes if it is the oldest", web.Limits{Connections: 2}, []step{{a, unread}, {b, request}, {b, request}},
-			"-++", "connections"},
+		{"an active one goes if it is the oldest", web.Limits{Connections: 2},
+			[]step{{a, unread}, {b, request}, {b, request}}, "-++", "connections"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -13,7 +13,9 @@ import (
 )
 
 func config(l net.Listener, h http.Handler) web.ServeConfig {
-	return web.ServeConfig{Listener: l, Handler: h, Limits: web.Limits{Connections: 100}, Log: slog.New(slog.DiscardHandler)}
+	return web.ServeConfig{
+		Listener: l, Handler: h, Limits: web.Limits{Connections: 100}, Log: slog.New(slog.DiscardHandler),
+	}
 }
 
 // A shutdown finishes the requests that are running, and accepts no new ones.

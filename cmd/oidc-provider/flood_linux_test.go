@@ -22,7 +22,7 @@ const (
 	smallFiles  = 1024
 )
 
-// signLimit is how long a Sign may take whatever clients do.
+// signLimit is how long a Sign may take, regardless of what clients do.
 const signLimit = time.Second
 
 // TestFloods lets clients do their worst to the public address of a server with

@@ -35,7 +35,7 @@ var hanging = struct {
 // Bounded returns what call returns, which works on the file or directory at path.
 // If that takes too long, it returns an error that wraps [ErrHangs] and names the
 // path, and so does every other call for that path until the first one has
-// returned. The call goes on in the background: it must change nothing that the
+// returned. The call continues in the background: it must change nothing that the
 // caller uses.
 func Bounded[T any](path string, call func() (T, error)) (T, error) {
 	var none T

@@ -83,7 +83,10 @@ func TestManyHang(t *testing.T) {
 	if took := time.Since(begin); took > 4*time.Second {
 		t.Errorf("64 calls that hang took %v", took)
 	}
-	_, err := input.Bounded(filepath.Join(dir, "one more"), func() (int, error) { t.Error("one more thread"); return 0, nil })
+	_, err := input.Bounded(filepath.Join(dir, "one more"), func() (int, error) {
+		t.Error("one more thread")
+		return 0, nil
+	})
 	if !errors.Is(err, input.ErrHangs) || !strings.Contains(err.Error(), "64 others hang") {
 		t.Errorf("one more: %v", err)
 	}
