@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -218,6 +219,36 @@ func TestFetchKeysAndMetadata(t *testing.T) {
 	meta, err := client.Metadata(t.Context(), &externaljwt.MetadataRequest{})
 	if err != nil || meta.MaxTokenExpirationSeconds != 86400 {
 		t.Errorf("metadata %v, %v", meta, err)
+	}
+}
+
+// A key that relying parties cannot use is for kube-apiserver alone, which would
+// otherwise publish it.
+func TestFetchUnusableKey(t *testing.T) {
+	data, err := os.ReadFile("../../testdata/cases/rsa-8192.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(data)
+	large, err := jwks.ParsePKIXUnchecked(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := newKeys(t, jose.ES256)
+	r, err := rotation.ImportVerifying(keys.view.Ring(), large, false, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.view = rotation.NewView(r)
+	client := externaljwt.NewExternalJWTSignerClient(dial(t, keys, prometheus.NewRegistry()))
+	resp, err := client.FetchKeys(t.Context(), &externaljwt.FetchKeysRequest{})
+	if err != nil || len(resp.Keys) != 3 {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	for _, k := range resp.Keys {
+		if k.ExcludeFromOidcDiscovery != (k.KeyId == large.KeyID()) {
+			t.Errorf("key %s: excluded is %t", k.KeyId, k.ExcludeFromOidcDiscovery)
+		}
 	}
 }
 
