@@ -415,6 +415,8 @@ func TestPolicyRefuses(t *testing.T) {
 	}
 	for want, p := range map[string]rotation.Policy{
 		"below 1h":             {PublishAhead: rotation.Duration(time.Minute)},
+		"the clock skew, 2h":   {PublishAhead: rotation.Duration(time.Hour), ClockSkew: rotation.Duration(2 * time.Hour)},
+		"for ES512":            {Algorithm: "ES512"},
 		"Google Cloud refuses": {MaxTokenLifetime: rotation.Duration(25 * time.Hour)},
 		"keys are published":   {Schedule: "@every 1h", PublishAhead: rotation.Duration(time.Hour)},
 	} {

@@ -137,6 +137,10 @@ func (p Policy) Warnings() []string {
 			"relying parties that cache the key set longer (Envoy 10m, PyJWT 5m, keyfunc 1h, .NET and nginx 12h) "+
 			"will reject tokens after every rotation", p.PublishAhead))
 	}
+	if p.PublishAhead <= p.ClockSkew {
+		warnings = append(warnings, fmt.Sprintf("publish-ahead %v is not more than the clock skew, %v: a relying party whose "+
+			"clock is behind may not have a key yet when it signs", p.PublishAhead, p.ClockSkew))
+	}
 	if p.MaxTokenLifetime > Duration(24*time.Hour) {
 		warnings = append(warnings, fmt.Sprintf("the longest token lifetime, %v, is above 24h: Google Cloud refuses tokens "+
 			"older than that, and retired keys stay published for that long", p.MaxTokenLifetime))
