@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,14 +131,26 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// lastPort is the port of the last address that freeAddress has returned. Ports below
+// 32768 are not those of outgoing connections, so that the many connections of another
+// test do not take the port before the server has it.
+var lastPort atomic.Int32
+
+func init() { lastPort.Store(20000 + int32(os.Getpid()%8000)) }
+
+// freeAddress returns an address that no other test gets.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for {
+		port := lastPort.Add(1)
+		if port >= 32768 {
+			return "", errors.New("no free port is left below 32768")
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue // another program has it
+		}
+		return fmt.Sprintf("localhost:%d", port), l.Close()
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return "localhost:" + port, err
 }
 
 func scriptHTTP(ts *testscript.TestScript, neg bool, args []string) {
