@@ -34,7 +34,7 @@ func BenchmarkIssuers(b *testing.B) {
 	}
 }
 
-const issuersConfig = "issuersDir: issuers.d\n"
+const issuersConfig = "issuersDir: issuers.d\nissuersDirAllow: {roots: [keys]}\n"
 
 func writeIssuer(p *process, i int) {
 	keys := filepath.Join("keys", fmt.Sprint(i)+".pem")

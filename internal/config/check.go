@@ -37,6 +37,7 @@ func (c *Config) check(p *problems) {
 	if c.TLS != nil {
 		c.TLS.check(p)
 	}
+	c.IssuersDirAllow.check(p)
 	if len(c.Issuers) == 0 && c.IssuersDir == "" {
 		p.addHint("`oidc-provider config example` shows all kinds", "issuers", "none, and no issuersDir")
 	}
@@ -198,6 +199,9 @@ func (c claims) claim(i *Issuer) error {
 // resolve makes file names independent of the working directory.
 func (c *Config) resolve(dir string) {
 	resolve(dir, &c.StateDir, &c.IssuersDir)
+	for i := range c.IssuersDirAllow.Roots {
+		resolve(dir, &c.IssuersDirAllow.Roots[i])
+	}
 	if c.TLS != nil {
 		resolve(dir, &c.TLS.CertFile, &c.TLS.KeyFile)
 		if c.TLS.ACME != nil {
@@ -215,25 +219,12 @@ func (i *Issuer) resolve(dir string) {
 			resolve(dir, &path)
 			m.Store = path
 		}
-		resolve(dir, &m.Etcd.CAFile, &m.Etcd.CertFile, &m.Etcd.KeyFile, &m.Etcd.PasswordFile,
-			&m.Kubeconfig, &m.KMSSocket, &m.WitnessCAFile, &m.RollbackState)
 		if !strings.HasPrefix(m.SignerSocket, "@") {
 			resolve(dir, &m.SignerSocket)
 		}
-		for j := range m.AgeIdentities {
-			resolve(dir, &m.AgeIdentities[j])
-		}
 	}
-	if i.APIServer != nil {
-		resolve(dir, &i.APIServer.Kubeconfig)
-	}
-	if i.Files != nil {
-		for j := range i.Files.Paths {
-			resolve(dir, &i.Files.Paths[j])
-		}
-	}
-	if i.URL != nil {
-		resolve(dir, &i.URL.CAFile)
+	for _, named := range i.paths() {
+		resolve(dir, named.path)
 	}
 }
 

@@ -5,6 +5,7 @@ package config
 import (
 	"github.com/go-jose/go-jose/v4"
 
+	"oidc-provider/internal/kube"
 	"oidc-provider/internal/signer"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
@@ -81,6 +82,36 @@ type Config struct {
 	// suddenly empty is usually one that is not mounted. A file has at most
 	// 256 KiB, 64 documents and 4500 values.
 	IssuersDir string `yaml:"issuersDir,omitempty"`
+
+	// IssuersDirAllow says what the files of IssuersDir may contain. By default
+	// they may publish public keys, from files in IssuersDir itself, from API
+	// servers and from URLs.
+	IssuersDirAllow DirAllow `yaml:"issuersDirAllow,omitempty"`
+}
+
+// A DirAllow extends or restricts what the files of a directory may contain: it is
+// for a directory that others than the authors of the main file can write to.
+type DirAllow struct {
+	// IssuerPrefix is a URL that every issuer must be, or be below: with
+	// https://oidc.example.com/a, https://oidc.example.com/a/b is allowed, and
+	// https://oidc.example.com/ab is not. Default any issuer.
+	IssuerPrefix string `yaml:"issuerPrefix,omitempty"`
+
+	// Roots are directories, beside IssuersDir, that file names must lead to
+	// after links are followed, those in a kubeconfig included.
+	Roots []string `yaml:"roots,omitempty"`
+
+	// Managed allows managed issuers, which name a store. A store in a
+	// directory, and every other file, must be in one of Roots.
+	Managed bool `yaml:"managed,omitempty"`
+
+	// SignerSockets allows managed issuers to sign, on abstract sockets and on
+	// sockets in Roots.
+	SignerSockets bool `yaml:"signerSockets,omitempty"`
+
+	// Programs allows a kubeconfig with exec, which runs any program as this
+	// process, or with an auth-provider, which sends credentials to any server.
+	Programs bool `yaml:"programs,omitempty"`
 }
 
 // TLS is where the certificate for Listen comes from: files or an ACME server.
@@ -249,6 +280,9 @@ type APIServer struct {
 	// the cluster that it runs in.
 	Kubeconfig string `yaml:"kubeconfig,omitempty"`
 	Context    string `yaml:"context,omitempty"`
+
+	// KubeLimits restrict a kubeconfig that a file of IssuersDir names.
+	KubeLimits *kube.Limits `yaml:"-"`
 
 	// Interval is the time between two fetches, plus or minus a tenth. Default
 	// 10s.

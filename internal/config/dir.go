@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -51,6 +52,7 @@ type issuerFile struct {
 	watch   filewatch.File
 	issuers []Issuer
 	err     error
+	limited bool // what it may contain has changed: its previous content may be too much
 }
 
 // NewDir returns the IssuersDir of c, or one without issuers if c names none. It
@@ -69,9 +71,11 @@ func (d *Dir) Reparent(c *Config) {
 	default: // the previous issuers stay in force until the new directory can be read
 		d.path, d.took = c.IssuersDir, 0
 	}
+	limited := !reflect.DeepEqual(c.IssuersDirAllow, d.parent.IssuersDirAllow)
 	d.parent, d.scanned = c, time.Time{}
 	for _, f := range d.files {
 		f.watch.Forget()
+		f.limited = f.limited || limited
 	}
 }
 
@@ -192,9 +196,13 @@ func (d *Dir) read(names []string) {
 			if err == nil {
 				issuers, err = parseIssuers(path, data, d.parent)
 			}
-			if f.err = err; err == nil {
+			switch f.err = err; {
+			case err == nil:
 				f.issuers = issuers
+			case f.limited:
+				f.issuers = nil
 			}
+			f.limited = false
 			return nil
 		})
 	}

@@ -23,7 +23,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	at := t.TempDir()
-	c, err := config.Parse(filepath.Join(at, "c.yaml"), []byte("issuersDir: d\nissuers: [{issuer: 'https://main.test', apiserver: {}}]"))
+	c, err := config.Parse(filepath.Join(at, "c.yaml"), []byte("issuersDir: d\nissuersDirAllow: {managed: true}\nissuers: [{issuer: 'https://main.test', apiserver: {}}]"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestDirUnderAnotherConfiguration(t *testing.T) {
 	w.write("b.yaml", issuer("b"))
 	w.expect("at the start", 0, "main a b", "")
 	w.write("b.yaml", "issuer: ]")
-	c, err := config.Parse(filepath.Join(filepath.Dir(w.at), "c.yaml"), []byte("issuersDir: d\njwksMaxAge: 2m"))
+	c, err := config.Parse(filepath.Join(filepath.Dir(w.at), "c.yaml"), []byte("issuersDir: d\nissuersDirAllow: {managed: true}\njwksMaxAge: 2m"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,6 +106,7 @@ func parseIssuers(name string, data []byte, parent *Config) ([]Issuer, error) {
 			doc.value.withDefaults(parent)
 			doc.value.resolve(filepath.Dir(name))
 			doc.value.check(doc.problems, "")
+			parent.limit(doc.value, doc.problems)
 		}
 		if err := doc.problems.err(); err != nil {
 			errs = append(errs, err)

@@ -33,6 +33,7 @@ listen: :443
 adminListen: 127.0.0.1:9000
 tls: {certFile: tls.crt, keyFile: tls.key}
 issuersDir: d
+issuersDirAllow: {roots: [/c]}
 issuers:
 - issuer: https://a.test/x
   managed: {store: "etcd://127.0.0.1:2379/a", signerSocket: /run/a.sock}

@@ -52,7 +52,8 @@ func MirrorConfig(cfg *config.Issuer, stateDir string) (c mirror.Config, err err
 	switch {
 	case cfg.APIServer != nil:
 		c.Interval, c.State = time.Duration(cfg.APIServer.Interval), stateFile(stateDir, cfg.Issuer)
-		c.Source, err = mirror.NewAPIServer(cfg.APIServer.Kubeconfig, cfg.APIServer.Context, cfg.Issuer)
+		c.Source, err = mirror.NewAPIServer(cfg.APIServer.Kubeconfig, cfg.APIServer.Context, cfg.Issuer,
+			cfg.APIServer.KubeLimits)
 	case cfg.Files != nil:
 		c.Interval = time.Duration(cfg.Files.Interval) // the files are the state
 		c.Source, err = mirror.NewFiles(cfg.Files.Paths)

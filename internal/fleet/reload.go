@@ -119,7 +119,7 @@ func needRestart(a, b *config.Config) (fields []string) {
 	for i := range x.NumField() {
 		name, _, _ := strings.Cut(x.Type().Field(i).Tag.Get("yaml"), ",")
 		// The defaults of issuers are already applied to them.
-		if slices.Contains([]string{"issuers", "issuersDir", "jwksMaxAge", "discoveryMaxAge"}, name) {
+		if slices.Contains([]string{"issuers", "issuersDir", "issuersDirAllow", "jwksMaxAge", "discoveryMaxAge"}, name) {
 			continue
 		}
 		if !reflect.DeepEqual(x.Field(i).Interface(), y.Field(i).Interface()) {

@@ -195,7 +195,7 @@ func (m *managed) checkSecret(ctx context.Context) error {
 	if !ok || m.cfg.SignerSocket == "" {
 		return nil
 	}
-	cfg, err := kube.Config(m.cfg.Kubeconfig, m.cfg.Context)
+	cfg, err := kube.LimitedConfig(m.cfg.Kubeconfig, m.cfg.Context, m.cfg.KubeLimits)
 	if err != nil {
 		return err
 	}

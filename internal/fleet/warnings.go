@@ -49,7 +49,7 @@ func issuerWarnings(ctx context.Context, i *config.Issuer) (warnings []error) {
 		}
 		add(err)
 	case i.APIServer != nil:
-		_, err := kube.Config(i.APIServer.Kubeconfig, i.APIServer.Context)
+		_, err := kube.LimitedConfig(i.APIServer.Kubeconfig, i.APIServer.Context, i.APIServer.KubeLimits)
 		add(err)
 	case i.Files != nil:
 		files, err := mirror.NewFiles(i.Files.Paths)

@@ -22,6 +22,11 @@ func init() { klog.SetLogger(klog.Logger{}) }
 // ~/.kube/config, else those of the Pod that this runs in. If context is empty, it
 // is the file's current one.
 func Config(kubeconfig, context string) (*rest.Config, error) {
+	return LimitedConfig(kubeconfig, context, nil)
+}
+
+// LimitedConfig is Config for a kubeconfig with limits.
+func LimitedConfig(kubeconfig, context string, limits *Limits) (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
 	overrides := &clientcmd.ConfigOverrides{CurrentContext: context}
@@ -36,6 +41,9 @@ func Config(kubeconfig, context string) (*rest.Config, error) {
 	case err != nil:
 		return nil, hint.Errorf("check $KUBECONFIG and {context} with `kubectl config get-contexts`",
 			"reading the kubeconfig: %w", err)
+	}
+	if err := limits.check(cfg, kubeconfig); err != nil {
+		return nil, err
 	}
 	if err := checkAuthProvider(cfg.AuthProvider); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 // An apiServer is a kube-apiserver that signs with its own keys.
 type apiServer struct {
 	kubeconfig, context, issuer string
+	limits                      *kube.Limits
 
 	url atomic.Pointer[string] // nil until the kubeconfig has been read
 
@@ -24,18 +25,18 @@ type apiServer struct {
 	server *kube.Server
 }
 
-// NewAPIServer returns the kube-apiserver that [kube.Config] finds, which must
-// have that issuer. It reads nothing: Fetch returns the error of a kubeconfig that
+// NewAPIServer returns the kube-apiserver that [kube.LimitedConfig] finds, which must
+// have that issuer. The limits are for the kubeconfig. It reads nothing: Fetch returns the error of a kubeconfig that
 // cannot be read.
 //
 // The key set comes from the API server itself, and not from the jwks_uri in its
 // discovery document. Relying parties follow that, usually to this program.
-func NewAPIServer(kubeconfig, context, issuer string) (Source, error) {
+func NewAPIServer(kubeconfig, context, issuer string, limits *kube.Limits) (Source, error) {
 	if issuer == "" {
 		return nil, hint.Wrap(errors.New("kube-apiserver as a source of keys: no issuer"),
 			"set {issuer} to the first --service-account-issuer of that API server")
 	}
-	return &apiServer{kubeconfig: kubeconfig, context: context, issuer: issuer}, nil
+	return &apiServer{kubeconfig: kubeconfig, context: context, issuer: issuer, limits: limits}, nil
 }
 
 func (s *apiServer) String() string {
@@ -69,7 +70,7 @@ func (s *apiServer) connect() error {
 			return err
 		}
 	}
-	cfg, err := kube.Config(s.kubeconfig, s.context)
+	cfg, err := kube.LimitedConfig(s.kubeconfig, s.context, s.limits)
 	if err != nil {
 		return err
 	}

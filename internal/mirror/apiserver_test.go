@@ -94,7 +94,7 @@ func (c *cluster) tokenFile() string { return filepath.Join(c.dir, "token") }
 func (c *cluster) source(t *testing.T) mirror.Source {
 	t.Helper()
 	write(t, c.tokenFile(), "good\n")
-	s, err := mirror.NewAPIServer(c.kubeconfig(t, c.URL), "", issuer)
+	s, err := mirror.NewAPIServer(c.kubeconfig(t, c.URL), "", issuer, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestAPIServer(t *testing.T) {
 		c.issuer = issuer + "/"
 	})
 	fetch(t, s, nil, fmt.Sprintf("its issuer is %q, not %q (hint: ", issuer+"/", issuer))
-	if _, err := mirror.NewAPIServer("", "", ""); err == nil {
+	if _, err := mirror.NewAPIServer("", "", "", nil); err == nil {
 		t.Error("it takes any issuer")
 	}
 }
@@ -203,7 +203,7 @@ func TestAPIServerThatIsGone(t *testing.T) {
 	c := newCluster(t)
 	p := newProxy(t, c.Listener.Addr().String())
 	write(t, c.tokenFile(), "good")
-	s, err := mirror.NewAPIServer(c.kubeconfig(t, "https://"+p.Addr().String()), "", issuer)
+	s, err := mirror.NewAPIServer(c.kubeconfig(t, "https://"+p.Addr().String()), "", issuer, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	_ "embed"
 
+	"oidc-provider/internal/kube"
 	"oidc-provider/internal/seal"
 )
 
@@ -23,6 +24,9 @@ type Config struct {
 	// runs in.
 	Kubeconfig string `yaml:"kubeconfig,omitempty"`
 	Context    string `yaml:"context,omitempty"`
+
+	// KubeLimits restrict the kubeconfig. Default none.
+	KubeLimits *kube.Limits `yaml:"-"`
 
 	// AgeIdentities are files with age identities, which open sealed private
 	// keys. Without one that fits, sealed keys cannot sign.

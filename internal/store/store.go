@@ -108,7 +108,7 @@ func openSecret(c Config) (rotation.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := kube.Config(c.Kubeconfig, c.Context)
+	cfg, err := kube.LimitedConfig(c.Kubeconfig, c.Context, c.KubeLimits)
 	if err != nil {
 		return nil, err
 	}
