@@ -65,14 +65,15 @@ func checkIssuer(raw string) (*url.URL, error) {
 		return nil, withHint(errors.New("http is only for loopback hosts"), "use https")
 	case u.Scheme != "https" && u.Scheme != "http":
 		return nil, withHint(fmt.Errorf("unknown scheme %q", u.Scheme), "use https")
-	case strings.Contains("."+strings.TrimSuffix(u.Hostname(), ".")+".", ".."):
-		return nil, fmt.Errorf("host %q has an empty label", u.Hostname())
 	case strings.Contains(u.Path, WellKnown):
 		return nil, withHint(errors.New("this is the URL of a discovery document"), "remove "+WellKnown)
 	case strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), JWKSPath):
 		return nil, withHint(errors.New("this is the URL of a key set"), "remove "+JWKSPath)
 	case strings.Contains(u.Path, "//"):
 		return nil, errors.New("the path must not have //: some clients replace it by /")
+	}
+	if err := checkHost(u); err != nil {
+		return nil, err
 	}
 	for _, segment := range strings.Split(u.Path, "/") {
 		if segment == "." || segment == ".." {
@@ -118,6 +119,9 @@ func (i Issuer) Warnings() []string {
 	if strings.HasSuffix(i.raw, "/") {
 		warn("ends with a slash: AWS STS and Entra ID compare it byte for byte with a URL that is usually typed "+
 			"without one, and relying parties that append %s to it request a path with //", WellKnown)
+	}
+	if w := hostWarning(i.url.Hostname()); w != "" {
+		warn("%s", w)
 	}
 	if i.url.Port() != "" {
 		warn("has a port: AWS STS does not accept one")
