@@ -23,6 +23,7 @@ import (
 type askFlags struct {
 	caFile       string
 	connectTo    []string
+	allowPrivate bool
 	timeout      time.Duration
 	publishAhead time.Duration
 }
@@ -32,6 +33,8 @@ func (a *askFlags) add(flags *pflag.FlagSet) {
 		"PEM `FILE` with the private CA of the issuer's certificates; public clouds do not trust private CAs")
 	flags.StringArrayVar(&a.connectTo, "connect-to", nil, "`HOST:PORT:ADDRESS:PORT`: connect to this IP address and port "+
 		"instead of asking DNS for HOST; may be given several times, also for one HOST")
+	flags.BoolVar(&a.allowPrivate, "allow-private", false,
+		"connect to a host that the discovery document names also if it has a private address")
 	flags.DurationVar(&a.timeout, "timeout", 5*time.Second, "longest `DURATION` of a request; AWS STS waits 5s")
 	flags.DurationVar(&a.publishAhead, "publish-ahead", 24*time.Hour,
 		"the `DURATION` for which the issuer publishes a key before it signs")
@@ -40,6 +43,7 @@ func (a *askFlags) add(flags *pflag.FlagSet) {
 func (a *askFlags) options(issuer string) (check.Options, error) {
 	o := check.Options{
 		Issuer: issuer, Timeout: a.timeout, PublishAhead: a.publishAhead, ConnectTo: map[string][]string{},
+		AllowPrivate: a.allowPrivate,
 	}
 	if a.timeout <= 0 || a.publishAhead <= 0 {
 		return o, errors.New("--timeout and --publish-ahead must be more than 0")

@@ -71,6 +71,10 @@ func addresses(d *Document) Result {
 	switch {
 	case !d.asked():
 		return skip("no request was sent")
+	case errors.Is(d.ResolveErr, errPrivate):
+		return fail(d.ResolveErr.Error(), "the discovery document names that host: relying parties elsewhere cannot reach "+
+			"it, and those that can should not trust a document that sends them there",
+			"name a public host in jwks_uri, or set {option.allowPrivate} if that address is meant")
 	case d.ResolveErr != nil:
 		return fail(fmt.Sprintf("no address: %v", d.ResolveErr), "relying parties cannot find the host",
 			"publish the host in DNS")

@@ -230,9 +230,11 @@ func (c *client) document(ctx context.Context, raw string) Document {
 		return d
 	}
 	c.resolve(ctx, u, &d)
-	if local := slices.IndexFunc(d.Addresses, isLocal); local >= 0 && !d.Chosen && u.Hostname() != c.host {
-		d.ResolveErr = fmt.Errorf("%s belongs to this machine or its network link, and was not asked", d.Addresses[local])
-		d.Addresses = nil
+	if named := !d.Chosen && u.Hostname() != c.host; named && !c.AllowPrivate {
+		if n := slices.IndexFunc(d.Addresses, isPrivate); n >= 0 {
+			d.ResolveErr = fmt.Errorf("%s %w", d.Addresses[n], errPrivate)
+			d.Addresses = nil
+		}
 	}
 	d.Answers = c.tries(ctx, u, d.Addresses)
 	if differ(d.Answers) {
@@ -327,15 +329,6 @@ func (c *client) resolve(ctx context.Context, u *url.URL, d *Document) {
 	for _, ip := range ips[:min(len(ips), maxAddresses)] {
 		d.Addresses = append(d.Addresses, net.JoinHostPort(ip.Unmap().String(), port))
 	}
-}
-
-// isLocal reports whether an address belongs to this machine or to its network
-// link, like the metadata service of a cloud. The operator may choose such an
-// address for the issuer, but the issuer must not send us to one.
-func isLocal(address string) bool {
-	to, err := netip.ParseAddrPort(address)
-	ip := to.Addr().Unmap()
-	return err == nil && (ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast())
 }
 
 // hostPort returns the host and port of a URL, with the default port of its

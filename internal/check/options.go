@@ -28,6 +28,11 @@ type Options struct {
 	// instead of asking DNS. Several are replicas: all of them are asked.
 	ConnectTo map[string][]string
 
+	// AllowPrivate connects to the host that a document names also if it has an
+	// address of this machine or of a private network. The host of the issuer
+	// and ConnectTo may always have one.
+	AllowPrivate bool
+
 	// Timeout of a request, from the connection to the last byte. Default 5s:
 	// AWS STS waits no longer.
 	Timeout time.Duration
