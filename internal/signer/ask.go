@@ -28,7 +28,8 @@ func Ask(ctx context.Context, socket string) (*externaljwt.MetadataResponse, *ex
 	client := externaljwt.NewExternalJWTSignerClient(conn)
 	metadata, err := client.Metadata(ctx, &externaljwt.MetadataRequest{})
 	if err != nil {
-		return nil, nil, hint.Errorf("check that it is running, and that you have permission to open the socket",
+		return nil, nil, hint.Errorf("check that it is running, that you have permission to open the socket, and, if it is "+
+			"oidc-provider, that {signerUIDs} of its server has your user",
 			"calling the signer at %s: %w", socket, err)
 	}
 	keys, err := client.FetchKeys(ctx, &externaljwt.FetchKeysRequest{})
