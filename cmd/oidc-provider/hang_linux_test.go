@@ -108,7 +108,7 @@ func TestHungMount(t *testing.T) {
 func (h *hazard) try(t *testing.T, program string, plant func(path string) error) {
 	t.Parallel()
 	p := newProcess(t)
-	config := "issuersDir: d\nissuers:\n" + strings.ReplaceAll(h.entry, "%s", h.path) +
+	config := "issuersDir: d\nissuersDirAllow: {roots: [.]}\nissuers:\n" + strings.ReplaceAll(h.entry, "%s", h.path) +
 		"- {issuer: 'https://oidc.test/good', files: {paths: [good.pem]}}\n"
 	p.write("config.yaml", config)
 	p.write("good.pem", testKey(t, "ec-prime256v1-public.pem"))
