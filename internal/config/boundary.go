@@ -123,7 +123,10 @@ func checkWithin(p *problems, field, path string, roots []string) {
 	if dir == "" {
 		dir = string(filepath.Separator)
 	}
-	if !filemode.Within(dir, roots) {
+	switch within, err := filemode.Within(dir, roots); {
+	case err != nil:
+		p.note(field, err)
+	case !within:
 		p.addHint("add its directory to {issuersDirAllow.roots} in the main configuration file", field,
 			"%s is in no directory that a file of issuersDir may use", path)
 	}

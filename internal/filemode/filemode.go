@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 )
 
 // CheckDir returns an error if a user other than that of this process, and root,
@@ -23,7 +24,7 @@ import (
 // The error wraps [fs.ErrNotExist] if there is no directory. On systems without
 // numeric file owners, CheckDir checks only that.
 func CheckDir(dir string) error {
-	info, err := os.Stat(dir)
+	info, err := input.Bounded(dir, func() (fs.FileInfo, error) { return os.Stat(dir) })
 	if err != nil {
 		return err
 	}

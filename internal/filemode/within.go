@@ -6,12 +6,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"oidc-provider/internal/input"
 )
 
 // Within reports whether path is one of the directories roots, or below one, after
 // all links have been followed. The path need not exist, but a link must lead to
-// something.
-func Within(path string, roots []string) bool {
+// something. The error wraps [input.ErrHangs] if a file system does not answer.
+func Within(path string, roots []string) (bool, error) {
+	return input.Bounded(path, func() (bool, error) { return within(path, roots), nil })
+}
+
+func within(path string, roots []string) bool {
 	real, ok := follow(path)
 	if !ok {
 		return false

@@ -31,7 +31,14 @@ func (l *Limits) check(cfg *rest.Config, kubeconfig string) error {
 			kubeconfig)
 	}
 	for _, path := range []string{kubeconfig, cfg.BearerTokenFile, cfg.CAFile, cfg.CertFile, cfg.KeyFile} {
-		if path != "" && !filemode.Within(path, l.Roots) {
+		if path == "" {
+			continue
+		}
+		within, err := filemode.Within(path, l.Roots)
+		if err != nil {
+			return err
+		}
+		if !within {
 			return hint.Errorf("add its directory to {issuersDirAllow.roots} in the main configuration file",
 				"kubeconfig %s: %s is in no directory that issuers of issuersDir may use", kubeconfig, path)
 		}

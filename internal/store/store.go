@@ -8,12 +8,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 	"strings"
 
 	"oidc-provider/internal/filemode"
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/input"
 	"oidc-provider/internal/kube"
 	"oidc-provider/internal/store/etcd"
 	"oidc-provider/internal/store/secret"
@@ -67,7 +69,7 @@ func CheckOwner(spec string) error {
 	if !ok {
 		return nil
 	}
-	info, err := os.Stat(dir)
+	info, err := input.Bounded(dir, func() (fs.FileInfo, error) { return os.Stat(dir) })
 	if err != nil {
 		return nil // the store says more
 	}
