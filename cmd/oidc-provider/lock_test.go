@@ -23,7 +23,7 @@ func TestLockThatIsHeld(t *testing.T) {
 		{"store", "keys", nil, nil, "another process holds the lock keys/ring.lock"},
 		{"store, with a signer", "keys", nil, []string{"--signer-socket", "s.sock"}, "another process holds the lock keys/ring.lock"},
 		{"store, with another policy", "keys", nil, []string{"--schedule", "@weekly"}, "the policy could not be written"},
-		{"store, short publish-ahead", "keys", []string{"--publish-ahead", "5s", "--clock-skew", "1s", "--schedule", "@every 10m"},
+		{"store, short publish-ahead", "keys", []string{"--publish-ahead", "20s", "--clock-skew", "1s", "--schedule", "@every 10m"},
 			[]string{"--signer-socket", "@lock", "--jwks-max-age", "1s", "--discovery-max-age", "1s"}, "another process holds the lock"},
 		{"rollback state", "seen", nil, []string{"--rollback-state", "seen"}, "another process holds the lock seen/ring.lock"},
 		{"store, with rollback state", "keys", nil, []string{"--rollback-state", "seen"}, "another process holds the lock keys/ring.lock"},
