@@ -76,7 +76,11 @@ func (c *Config) limit(i *Issuer, p *problems) {
 	}
 	roots := append([]string{c.IssuersDir}, a.Roots...)
 	for _, named := range i.paths() {
+		before := len(p.found)
 		checkWithin(p, named.field, *named.path, roots)
+		if len(p.found) > before {
+			break // one is enough: a file may name thousands
+		}
 	}
 	limits := &kube.Limits{Roots: roots, Programs: a.Programs}
 	if i.APIServer != nil {
