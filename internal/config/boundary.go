@@ -15,16 +15,25 @@ import (
 // A namedPath is a file name in an issuer, and its field.
 type namedPath struct {
 	field string
+	index int // in a list, from 1; 0 for one name
 	path  *string
+}
+
+func (n namedPath) String() string {
+	if n.index == 0 {
+		return n.field
+	}
+	return fmt.Sprintf("%s[%d]", n.field, n.index-1)
 }
 
 // paths returns the file names in i, but for those of a store and of a signer
 // socket, which may have another form.
 func (i *Issuer) paths() (all []namedPath) {
-	add := func(field string, path *string) { all = append(all, namedPath{field, path}) }
+	add := func(field string, path *string) { all = append(all, namedPath{field, 0, path}) }
 	list := func(field string, paths []string) {
+		all = slices.Grow(all, len(paths))
 		for n := range paths {
-			add(fmt.Sprintf("%s[%d]", field, n), &paths[n])
+			all = append(all, namedPath{field, n + 1, &paths[n]})
 		}
 	}
 	if m := i.Managed; m != nil {
@@ -75,9 +84,14 @@ func (c *Config) limit(i *Issuer, p *problems) {
 		p.add("issuer", "%q is not below %s, the issuerPrefix of this directory", i.Issuer, a.IssuerPrefix)
 	}
 	roots := append([]string{c.IssuersDir}, a.Roots...)
+	boundary, err := filemode.NewBoundary(roots)
+	if err != nil {
+		p.note("issuersDir", err)
+		return
+	}
 	for _, named := range i.paths() {
 		before := len(p.found)
-		checkWithin(p, named.field, *named.path, roots)
+		checkWithin(p, named, *named.path, boundary)
 		if len(p.found) > before {
 			break // one is enough: a file may name thousands
 		}
@@ -96,7 +110,7 @@ func (c *Config) limit(i *Issuer, p *problems) {
 			"a file of issuersDir may not name a store")
 	}
 	if dir, ok := store.Dir(m.Store); ok {
-		checkWithin(p, "managed.store", dir, roots)
+		checkWithin(p, namedPath{field: "managed.store"}, dir, boundary)
 	}
 	if m.SignerSocket == "" {
 		return
@@ -106,32 +120,29 @@ func (c *Config) limit(i *Issuer, p *problems) {
 			"managed.signerSocket", "a file of issuersDir may not name a signer socket")
 	}
 	if !strings.HasPrefix(m.SignerSocket, "@") {
-		checkWithin(p, "managed.signerSocket", filepath.Dir(m.SignerSocket), roots)
+		checkWithin(p, namedPath{field: "managed.signerSocket"}, filepath.Dir(m.SignerSocket), boundary)
 	}
 }
 
-// checkWithin notes a file name, or pattern, that is in none of the roots.
-func checkWithin(p *problems, field, path string, roots []string) {
+// checkWithin notes a file name, or pattern, that is outside of the boundary.
+func checkWithin(p *problems, name namedPath, path string, boundary *filemode.Boundary) {
 	if path == "" {
 		return
 	}
-	elements := strings.Split(strings.TrimPrefix(path, "unix://"), string(filepath.Separator))
-	if n := slices.IndexFunc(elements, func(s string) bool { return strings.ContainsAny(s, `*?[\`) }); n >= 0 {
-		if slices.Contains(elements[n:], "..") {
-			p.add(field, "a pattern with .. is not allowed in a file of issuersDir")
+	dir := strings.TrimPrefix(path, "unix://")
+	if n := strings.IndexAny(dir, `*?[\`); n >= 0 { // of a pattern, the directory
+		n = strings.LastIndexByte(dir[:n], filepath.Separator) + 1
+		if slices.Contains(strings.Split(dir[n:], string(filepath.Separator)), "..") {
+			p.add(name.String(), "a pattern with .. is not allowed in a file of issuersDir")
 			return
 		}
-		elements = elements[:n] // of a pattern, the directory
+		dir = dir[:n]
 	}
-	dir := strings.Join(elements, string(filepath.Separator))
-	if dir == "" {
-		dir = string(filepath.Separator)
-	}
-	switch within, err := filemode.Within(dir, roots); {
+	switch within, err := boundary.Contains(dir); {
 	case err != nil:
-		p.note(field, err)
+		p.note(name.String(), err)
 	case !within:
-		p.addHint("add its directory to {issuersDirAllow.roots} in the main configuration file", field,
+		p.addHint("add its directory to {issuersDirAllow.roots} in the main configuration file", name.String(),
 			"%s is in no directory that a file of issuersDir may use", path)
 	}
 }

@@ -49,6 +49,7 @@ func TestIssuerFilesAreBounded(t *testing.T) {
 		"anchors":                  repeat("[", "&a b,", "b]"),
 		"tags":                     repeat("[", "!!str a,", "b]"),
 		"paths":                    repeat(paths+"[", "a,", "a]"),
+		"paths in directories":     paths + "[" + numbered("%x/b,", maxValues*9/10) + "a]",
 		"patterns":                 repeat(paths+"[", "'[',", "a]"),
 		"aliases of a long path":   repeat(paths+"[&a "+long+",", "*a,", "*a]"),
 		"aliases of a short path":  repeat(paths+"[&a abc,", "*a,", "*a]"),
@@ -90,6 +91,15 @@ func TestIssuerFilesAreBounded(t *testing.T) {
 	}
 }
 
+// numbered repeats a format with the numbers below n.
+func numbered(format string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
+}
+
 // laughs has lists of n aliases of each other.
 func laughs(lists, n int) string {
 	var b strings.Builder
@@ -124,7 +134,7 @@ func TestBoundsLeaveRoom(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "c.yaml"), []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := NewDir(&Config{IssuersDir: dir})
+	d := NewDir(&Config{IssuersDir: dir, IssuersDirAllow: DirAllow{Roots: []string{"/etc/oidc-provider/tenants"}}})
 	d.Scan(time.Now(), true)
 	issuers, problems := d.Issuers()
 	if n := countValues([]byte(b.String())); n > maxValues*2/3 {

@@ -30,11 +30,15 @@ func (l *Limits) check(cfg *rest.Config, kubeconfig string) error {
 			"configuration file", "kubeconfig %s: neither exec nor an auth-provider is allowed for an issuer of issuersDir",
 			kubeconfig)
 	}
+	boundary, err := filemode.NewBoundary(l.Roots)
+	if err != nil {
+		return err
+	}
 	for _, path := range []string{kubeconfig, cfg.BearerTokenFile, cfg.CAFile, cfg.CertFile, cfg.KeyFile} {
 		if path == "" {
 			continue
 		}
-		within, err := filemode.Within(path, l.Roots)
+		within, err := boundary.Contains(path)
 		if err != nil {
 			return err
 		}
