@@ -165,6 +165,7 @@ func TestCurveRule(t *testing.T) {
 			"too large":         {params.P, params.P},
 			"the other's point": {params.Gy, params.Gx},
 		} {
+			//lint:ignore SA1019 a wrong point cannot be made in another way
 			key := &ecdsa.PublicKey{Curve: curve, X: point[0], Y: point[1]}
 			if _, err := jwks.NewPublicKey(key); err == nil {
 				t.Errorf("%s, %s: accepted", params.Name, name)

@@ -22,7 +22,7 @@ const (
 	// replaced, maxDocuments documents, and about maxValues keys and values.
 	maxIssuerFile = 256 << 10
 	maxDocuments  = 64
-	maxValues     = 3000
+	maxValues     = 2800
 
 	// maxProblems is how many problems of a document are reported, and how many
 	// documents, and maxText is how many bytes each report has: it may quote the

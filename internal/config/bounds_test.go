@@ -137,7 +137,7 @@ func TestBoundsLeaveRoom(t *testing.T) {
 	d := NewDir(&Config{IssuersDir: dir, IssuersDirAllow: DirAllow{Roots: []string{"/etc/oidc-provider/tenants"}}})
 	d.Scan(time.Now(), true)
 	issuers, problems := d.Issuers()
-	if n := countValues([]byte(b.String())); n > maxValues*2/3 {
+	if n := countValues([]byte(b.String())); n > maxValues*3/4 {
 		t.Errorf("a file like this has %d of %d values", n, maxValues)
 	}
 	if len(issuers) != maxDocuments || len(problems) > 0 {

@@ -80,7 +80,7 @@ type Config struct {
 	// YAML documents. It is watched: files may come and go while the process
 	// runs. The last one goes only with SIGHUP, since a directory that is
 	// suddenly empty is usually one that is not mounted. A file has at most
-	// 256 KiB, 64 documents and 3000 values.
+	// 256 KiB, 64 documents and 2800 values.
 	IssuersDir string `yaml:"issuersDir,omitempty"`
 
 	// IssuersDirAllow says what the files of IssuersDir may contain. By default
