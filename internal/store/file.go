@@ -50,11 +50,14 @@ func NewFile(dir string) *File {
 func (f *File) String() string { return f.dir }
 
 // Load implements [rotation.Store]. The version is a hash of the document.
-func (f *File) Load(ctx context.Context) (data []byte, v rotation.Version, err error) {
+func (f *File) Load(ctx context.Context) ([]byte, rotation.Version, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
 	}
-	err = f.reads.run(ctx, func() (err error) {
+	// A read that is left behind still writes these, so no result may be one of them.
+	var data []byte
+	var v rotation.Version
+	err := f.reads.run(ctx, func() (err error) {
 		data, v, err = f.read()
 		return err
 	}, func() {})
