@@ -41,7 +41,8 @@ func unknownCommand(parent *cobra.Command, name string) error {
 	var names []string
 	for _, sub := range parent.Commands() {
 		if slices.Contains(sub.SuggestFor, name) {
-			return hint.Errorf(fmt.Sprintf("use `%s`", sub.CommandPath()), "unknown command %q for %q", name, parent.CommandPath())
+			return hint.Errorf(fmt.Sprintf("use `%s`", sub.CommandPath()), "unknown command %q for %q", name,
+				parent.CommandPath())
 		}
 		if sub.IsAvailableCommand() {
 			names = append(names, sub.Name())

@@ -52,7 +52,8 @@ func completeWords(cmd *cobra.Command, flag string, words ...string) {
 }
 
 // completeIssuers completes --issuer with the managed issuers of the file in --config.
-func (f *ringFlags) completeIssuers(_ *cobra.Command, _ []string, _ string) (urls []cobra.Completion, _ cobra.ShellCompDirective) {
+func (f *ringFlags) completeIssuers(_ *cobra.Command, _ []string, _ string) (urls []cobra.Completion,
+	_ cobra.ShellCompDirective) {
 	if f.file != "" {
 		all := ringFlags{file: f.file}
 		managed, _ := all.managed()

@@ -192,7 +192,8 @@ type recipientFlag struct{ recipients []string }
 
 func (f *recipientFlag) add(flags *pflag.FlagSet, usage string) {
 	flags.StringSliceVar(&f.recipients, "recipient", nil,
-		usage+" this `RECIPIENT`: an age recipient (age1…), or \"kms\" for the plugin at --kms-socket; may be given several times")
+		usage+" this `RECIPIENT`: an age recipient (age1…), or \"kms\" for the plugin at --kms-socket; "+
+			"may be given several times")
 }
 
 // check refuses recipients that cannot be sealed for.
@@ -228,7 +229,8 @@ func (p *policyFlags) add(flags *pflag.FlagSet) {
 	duration(&p.PublishAhead, "publish-ahead", d.PublishAhead, "`DURATION` for which a key is published before it signs")
 	duration(&p.MaxTokenLifetime, "max-token-lifetime", d.MaxTokenLifetime,
 		"longest lifetime, a `DURATION`, of a signed token; retired keys stay published for as long")
-	duration(&p.ClockSkew, "clock-skew", d.ClockSkew, "largest difference, a `DURATION`, between the clocks of two machines")
+	duration(&p.ClockSkew, "clock-skew", d.ClockSkew,
+		"largest difference, a `DURATION`, between the clocks of two machines")
 }
 
 // policy returns what was set on purpose, and zeros for the rest.

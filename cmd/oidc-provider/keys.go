@@ -15,6 +15,7 @@ change within two seconds.`,
 	}
 	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(),
 		newKeysImportCommand(),
-		newKeysPolicyCommand(), newKeysCopiesCommand(), newKeysBackupCommand(), newKeysRestoreCommand(), newKeysResealCommand(), newKeysRBACCommand())
+		newKeysPolicyCommand(), newKeysCopiesCommand(), newKeysBackupCommand(),
+		newKeysRestoreCommand(), newKeysResealCommand(), newKeysRBACCommand())
 	return cmd
 }

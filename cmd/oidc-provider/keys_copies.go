@@ -26,7 +26,8 @@ confirmed.
 A copy is a place that relying parties read keys from and no server writes to: a
 key set that was uploaded to Google Cloud, public keys in Vault, files in a bucket.
 Once it is registered, no key signs before the copy has it: a rotation waits until
-'keys copies confirm' says so, and for publish-ahead after that. The active key keeps signing until then. 'keys rotate --force' and 'keys revoke' do not wait.
+'keys copies confirm' says so, and for publish-ahead after that. The active key
+keeps signing until then. 'keys rotate --force' and 'keys revoke' do not wait.
 A revoked key is shown until 'keys copies confirm --from' sees that it was taken out.
 
 It needs no private key: sealed keys stay sealed.`,
@@ -218,7 +219,8 @@ for it continues. What the copy has confirmed is forgotten.`,
 
 // changeCopies changes the ring in a store, for which it takes no private key,
 // and says whether there was something to change.
-func changeCopies(cmd *cobra.Command, flags *ringFlags, change func(*rotation.Ring) (*rotation.Ring, error)) (r *rotation.Ring, changed bool, err error) {
+func changeCopies(cmd *cobra.Command, flags *ringFlags, change func(*rotation.Ring) (*rotation.Ring, error)) (
+	r *rotation.Ring, changed bool, err error) {
 	s, err := flags.openWithoutKeys(cmd)
 	if err != nil {
 		return nil, false, err

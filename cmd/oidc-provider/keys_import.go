@@ -232,7 +232,8 @@ func importVerifying(cmd *cobra.Command, s *store.Handle, keys []jwks.PublicKey,
 		return next, err
 	})
 	if err == nil && len(revoked) > 0 {
-		warn(cmd, "not imported, since they were revoked or removed before, and never return: %s", strings.Join(revoked, ", "))
+		warn(cmd, "not imported, since they were revoked or removed before, and never return: %s",
+			strings.Join(revoked, ", "))
 	}
 	return r, imported, err
 }
@@ -247,7 +248,8 @@ func addVerifying(r *rotation.Ring, keys []jwks.PublicKey, exclude bool) (
 		case k != nil && exclude && k.InKeySet():
 			return r, nil, nil, fmt.Errorf("key %s is in the key set already, and a key cannot be excluded later", k.KeyID)
 		case k != nil && len(keys) == 1 && !exclude && !k.InKeySet():
-			return r, nil, nil, fmt.Errorf("key %s is in the ring already, but excluded from discovery, which cannot be changed", k.KeyID)
+			return r, nil, nil, fmt.Errorf("key %s is in the ring already, but excluded from discovery, which cannot be changed",
+				k.KeyID)
 		case k != nil:
 			continue
 		case r.Knows(key.KeyID()) && len(keys) == 1:

@@ -152,7 +152,8 @@ Private keys:   %s
 Policy:         %s%s, %s, published %s ahead, tokens up to %s
 Next rotation:  %s
 
-`, info.Issuer, info.Store, sealed, p.Algorithm, bits, p.Schedule, describe.Duration(p.PublishAhead), describe.Duration(p.MaxTokenLifetime),
+`, info.Issuer, info.Store, sealed, p.Algorithm, bits, p.Schedule, describe.Duration(p.PublishAhead),
+		describe.Duration(p.MaxTokenLifetime),
 		next)
 	if err := printKeyTable(out, info.Keys, now); err != nil {
 		return err
@@ -170,7 +171,8 @@ func printKeyTable(w io.Writer, keys []keyInfo, now time.Time) error {
 		return describe.Relative(*t, now)
 	}
 	for _, k := range keys {
-		from, until, removed := cell(k.SignFrom, "<not planned>"), cell(k.SignUntil, "<not planned>"), cell(k.RemoveAt, "<not planned>")
+		const open = "<not planned>"
+		from, until, removed := cell(k.SignFrom, open), cell(k.SignUntil, open), cell(k.RemoveAt, open)
 		switch k.Phase {
 		case rotation.Next:
 			until, removed = "-", "-"

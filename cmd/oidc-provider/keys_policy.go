@@ -273,7 +273,8 @@ func setPolicy(cmd *cobra.Command, ring *ringFlags, p rotation.Policy, dryRun bo
 	}
 	for i, s := range policyValues(file) {
 		if now := policyValues(r.Policy)[i].value; s.value != "" && s.value != now {
-			warn(cmd, "%s sets %s to %s: servers that read it will set it back. Change it in the file", ring.file, s.field, s.value)
+			warn(cmd, "%s sets %s to %s: servers that read it will set it back. Change it in the file",
+				ring.file, s.field, s.value)
 		}
 	}
 	printPlan(out, r, time.Now())
