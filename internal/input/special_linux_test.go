@@ -43,7 +43,7 @@ func TestSpecialFiles(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), at(name)) {
 				t.Errorf("got %v, want %q with the path", err, want)
 			}
-			if took := time.Since(begin); took > 500*time.Millisecond {
+			if took := time.Since(begin); took > 900*time.Millisecond {
 				t.Errorf("it took %v", took)
 			}
 		})
