@@ -38,6 +38,8 @@ func TestBoundary(t *testing.T) {
 
 		{"keys elsewhere", "", file("files: {paths: [a.pem, /etc/ssl/*.pem]}"), "files.paths[1]: /etc/ssl/*.pem " + outside},
 		{"parent", "", file("files: {paths: [../a.pem]}"), outside},
+		{"parent of a link", "", file("files: {paths: [$at/d/deep/../a.pem]}"), outside},
+		{"parent of a link, relative", "", file("files: {paths: [deep/../../keys2/a.pem]}"), outside},
 		{"parent in a pattern", "", file("files: {paths: ['$at/d/*/../../a.pem']}"), "a pattern with .. is not allowed"},
 		{"pattern of directories", "", file("files: {paths: ['/*/a.pem']}"), outside},
 		{"name that begins like the root", "roots: [keys]", file("files: {paths: [$at/keys2/a.pem]}"), outside},
@@ -63,7 +65,7 @@ func TestBoundary(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			at := t.TempDir()
-			for _, dir := range []string{"d", "keys", "keys2"} {
+			for _, dir := range []string{"d", "keys", "keys2", "keys2/sub"} {
 				if err := os.Mkdir(filepath.Join(at, dir), 0o700); err != nil {
 					t.Fatal(err)
 				}
@@ -71,7 +73,7 @@ func TestBoundary(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(at, "keys2", "a.pem"), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			for from, to := range map[string]string{"link": "keys", "d/out": "../keys2", "d/out.pem": "../keys2/a.pem", "d/nothing": "../none", "d/..data": "."} {
+			for from, to := range map[string]string{"link": "keys", "d/out": "../keys2", "d/deep": "../keys2/sub", "d/out.pem": "../keys2/a.pem", "d/nothing": "../none", "d/..data": "."} {
 				if err := os.Symlink(to, filepath.Join(at, from)); err != nil {
 					t.Fatal(err)
 				}

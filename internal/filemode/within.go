@@ -47,8 +47,24 @@ func (b *Boundary) absolute(path string) string {
 // a link must lead to something. The error wraps [input.ErrHangs] if a file system
 // does not answer.
 func (b *Boundary) Contains(path string) (bool, error) {
+	if climbs(path) {
+		return false, nil
+	}
 	path = b.absolute(path)
 	return input.Bounded(path, func() (bool, error) { return b.contains(path), nil })
+}
+
+// climbs reports whether path goes up again after it went down. The kernel follows a
+// link there first, and [filepath.Clean] does not.
+func climbs(path string) bool {
+	down := false
+	for name := range strings.SplitSeq(path, string(filepath.Separator)) {
+		if name == ".." && down {
+			return true
+		}
+		down = down || name != ".." && name != "." && name != ""
+	}
+	return false
 }
 
 func (b *Boundary) contains(path string) bool {

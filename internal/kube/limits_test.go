@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +19,9 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	if err := os.Symlink(outside+"/file", root+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(outside+"/sub", 0o700), os.Symlink(outside+"/sub", root+"/deep")); err != nil {
 		t.Fatal(err)
 	}
 	const exec = "{exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: touch, args: [x]}}"
@@ -40,6 +44,7 @@ func TestLimits(t *testing.T) {
 		{"key elsewhere", root, fmt.Sprintf("{client-certificate: file, client-key: %s/file}", outside), true, "is in no directory"},
 		{"certificate elsewhere", root, fmt.Sprintf("{client-certificate: %s/file, client-key: file}", outside), false, "is in no directory"},
 		{"parent", root, fmt.Sprintf("{tokenFile: ../%s/file}", filepath.Base(outside)), false, "is in no directory"},
+		{"parent of a link", root, fmt.Sprintf("{tokenFile: %s/deep/../file}", root), false, "is in no directory"},
 		{"kubeconfig elsewhere", outside, "{token: t}", true, "is in no directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
