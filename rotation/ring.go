@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -204,6 +206,11 @@ const restore = "restore it from a backup"
 func (r *Ring) check() error {
 	if r.Issuer == "" || r.Generation < 1 || r.Updated.IsZero() {
 		return fmt.Errorf("issuer, generation or time of the last write is missing")
+	}
+	for _, text := range append([]string{r.Issuer}, r.Recipients...) {
+		if strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
+			return fmt.Errorf("%.200q has characters that cannot be printed", text) // commands show it on a terminal
+		}
 	}
 	if len(r.History) > maxHistory || int64(len(r.History)) >= r.Generation {
 		return fmt.Errorf("the history has %d entries in generation %d", len(r.History), r.Generation)

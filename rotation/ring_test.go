@@ -113,6 +113,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"excluded key signs", edit(func(_ map[string]any, k []any) { key(k, 0)["excludeFromDiscovery"] = true }), "must not be able to sign"},
 		{"no lead", edit(func(_ map[string]any, k []any) { delete(key(k, 1), "publishAhead") }), "out of bounds"},
 		{"no retention", edit(func(_ map[string]any, k []any) { delete(key(k, 0), "retention") }), "out of bounds"},
+		{"an issuer for the terminal", edit(func(r map[string]any, _ []any) { r["issuer"] = "https://a.test\x1b[2J" }), "cannot be printed"},
+		{"a recipient for the terminal", edit(func(r map[string]any, _ []any) { r["recipients"] = []any{"age1\r\x1b[8m"} }), "cannot be printed"},
+		{"an issuer in two directions", edit(func(r map[string]any, _ []any) { r["issuer"] = "https://a.test/\u202e" }), "cannot be printed"},
 		{"gap ahead", edit(func(_ map[string]any, k []any) { key(k, 0)["signUntil"] = "2027-01-01T00:00:00Z" }), "no key is active"},
 	} {
 		_, err := rotation.Decode(tt.data)
