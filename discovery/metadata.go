@@ -13,25 +13,22 @@ type Metadata struct {
 	JWKSURI                string   `json:"jwks_uri"`
 	ResponseTypesSupported []string `json:"response_types_supported"`
 	SubjectTypesSupported  []string `json:"subject_types_supported"`
-	// IDTokenSigningAlgValuesSupported has all [Algorithms].
+	// IDTokenSigningAlgValuesSupported has every algorithm that the issuer may use.
 	IDTokenSigningAlgValuesSupported []string `json:"id_token_signing_alg_values_supported"`
 	ClaimsSupported                  []string `json:"claims_supported,omitempty"`
 }
 
-// Algorithms are those of the tokens that an issuer may ever sign (RFC 7518, section
-// 3.1). Every issuer advertises all of them, whatever the algorithms of its keys are
-// now: go-oidc and others read this list once, when they start, and would reject the
-// tokens of an algorithm that is added later.
-var Algorithms = []string{"RS256", "ES256", "ES384", "ES512"}
-
-// New returns the metadata of issuer.
-func New(issuer Issuer) Metadata {
+// New returns the metadata of issuer, whose tokens may have these algorithms (RFC 7518,
+// section 3.1). They should be all that it may ever use, whatever its keys are for now:
+// go-oidc and others read the list once, when they start, and would reject the tokens
+// of an algorithm that is added later.
+func New(issuer Issuer, algorithms []string) Metadata {
 	return Metadata{
 		Issuer:                           issuer.String(),
 		JWKSURI:                          issuer.JWKSURI(),
 		ResponseTypesSupported:           []string{"id_token"},
 		SubjectTypesSupported:            []string{"public"},
-		IDTokenSigningAlgValuesSupported: Algorithms,
+		IDTokenSigningAlgValuesSupported: algorithms,
 		ClaimsSupported:                  []string{"aud", "exp", "iat", "iss", "jti", "kubernetes.io", "nbf", "sub"},
 	}
 }

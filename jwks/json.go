@@ -173,7 +173,8 @@ func unquote(buf, raw []byte) ([]byte, bool) {
 	return buf, true
 }
 
-// codeUnit returns the value of \uXXXX at the start of raw, and -1 for anything else.
+// codeUnit returns the value of an escape with \u and four hexadecimal digits at the start of
+// raw, and -1 for anything else.
 func codeUnit(raw []byte) rune {
 	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
 		return -1

@@ -2,7 +2,6 @@ package jwks
 
 import (
 	"bytes"
-
 	"errors"
 	"fmt"
 	"regexp"

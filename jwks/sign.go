@@ -19,6 +19,15 @@ import (
 // 7518, section 3.1), the most widely accepted first.
 var Algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.ES384, jose.ES512}
 
+// AlgorithmNames returns [Algorithms] as text.
+func AlgorithmNames() []string {
+	names := make([]string, len(Algorithms))
+	for i, a := range Algorithms {
+		names[i] = string(a)
+	}
+	return names
+}
+
 // RSABits are the sizes that [Generate] makes, the default first.
 var RSABits = []int{2048, 3072, 4096}
 

@@ -115,7 +115,7 @@ func (d *Documents) KeyIDs() []string {
 }
 
 func (d *Documents) render(keys []jwks.PublicKey, limit time.Duration) error {
-	metadata, err := discovery.New(d.cfg.Issuer).Marshal()
+	metadata, err := discovery.New(d.cfg.Issuer, jwks.AlgorithmNames()).Marshal()
 	if err != nil {
 		return err
 	}

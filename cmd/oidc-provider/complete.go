@@ -18,11 +18,7 @@ func completeRing(flags *ringFlags, position int, list func(*rotation.Ring) []co
 		if len(args) != position {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		parent := cmd.Context()
-		if parent == nil {
-			parent = context.Background()
-		}
-		ctx, cancel := context.WithTimeout(parent, 3*time.Second)
+		ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
 		defer cancel()
 		cmd.SetContext(ctx)
 		r, err := flags.read(cmd)

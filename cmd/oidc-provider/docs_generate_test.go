@@ -202,20 +202,6 @@ func dedent(text string) string {
 	return strings.TrimRight(strings.ReplaceAll(strings.TrimPrefix(text, "  "), "\n  ", "\n"), "\n")
 }
 
-// wrap breaks a text into lines of at most n bytes.
-func wrap(text string, n int) string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(word) > n {
-			lines = append(lines, line)
-			line = ""
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return strings.Join(append(lines, line), "\n")
-}
-
 // An object of the JSON Schema of a configuration file, whose properties stay in
 // order.
 type schemaObject struct {

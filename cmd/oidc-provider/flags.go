@@ -50,6 +50,7 @@ func addStoreFlags(flags *pflag.FlagSet, cfg *store.Config) {
 type ringFlags struct {
 	store        store.Config
 	file, issuer string
+	fromFile     []config.Issuer // the managed issuers of the file, once it was read
 }
 
 func (f *ringFlags) add(cmd *cobra.Command) {
@@ -103,19 +104,13 @@ func (f *ringFlags) check(cmd *cobra.Command) (err error) {
 
 // managed returns the managed issuers of the configuration file: the one that
 // --issuer names, or all of them.
-func (f *ringFlags) managed() (managed []config.Issuer, err error) {
-	_, issuers, err := config.LoadAll(f.file)
-	if issuers == nil && err != nil {
-		return nil, err
-	}
-	for _, i := range issuers {
-		if i.Managed != nil {
-			managed = append(managed, i)
+func (f *ringFlags) managed() ([]config.Issuer, error) {
+	if f.fromFile == nil {
+		if err := f.load(); err != nil {
+			return nil, err
 		}
 	}
-	if len(managed) == 0 {
-		return nil, errors.Join(fmt.Errorf("%s has no managed issuer, and only those have a ring", f.file), err)
-	}
+	managed := f.fromFile
 	if f.issuer == "" {
 		return managed, nil
 	}
@@ -125,6 +120,23 @@ func (f *ringFlags) managed() (managed []config.Issuer, err error) {
 			f.issuer)
 	}
 	return managed[n : n+1], nil
+}
+
+// load reads the configuration file.
+func (f *ringFlags) load() error {
+	_, issuers, err := config.LoadAll(f.file)
+	if issuers == nil && err != nil {
+		return err
+	}
+	for _, i := range issuers {
+		if i.Managed != nil {
+			f.fromFile = append(f.fromFile, i)
+		}
+	}
+	if len(f.fromFile) == 0 {
+		return errors.Join(fmt.Errorf("%s has no managed issuer, and only those have a ring", f.file), err)
+	}
+	return nil
 }
 
 func issuerNames(issuers []config.Issuer) string {
@@ -212,20 +224,18 @@ func flagList(names []string) string { return "--" + strings.Join(names, ", --")
 // policyFlags are the flags for a ring's policy.
 type policyFlags struct{ config.Policy }
 
-func (p *policyFlags) add(flags *pflag.FlagSet) {
-	d := rotation.DefaultPolicy
-	algorithms := make([]string, len(jwks.Algorithms))
-	for i, a := range jwks.Algorithms {
-		algorithms[i] = string(a)
-	}
+func (p *policyFlags) add(cmd *cobra.Command) {
+	flags, d := cmd.Flags(), rotation.DefaultPolicy
 	duration := func(value *config.Duration, name string, standard rotation.Duration, usage string) {
 		flags.DurationVar((*time.Duration)(value), name, time.Duration(standard), usage)
 	}
 	flags.StringVar(&p.Schedule, "schedule", d.Schedule,
 		"`SCHEDULE` on which a new key becomes active: \"@every 720h\", \"@weekly\", or minute hour day month weekday in UTC")
 	flags.StringVar(&p.Algorithm, "algorithm", string(d.Algorithm),
-		"`ALGORITHM` of new keys: "+strings.Join(algorithms, ", "))
+		"`ALGORITHM` of new keys: "+strings.Join(jwks.AlgorithmNames(), ", "))
+	completeWords(cmd, "algorithm", jwks.AlgorithmNames()...)
 	flags.IntVar(&p.RSABits, "rsa-bits", d.RSABits, "`BITS` of new RS256 keys: 2048, 3072 or 4096")
+	completeWords(cmd, "rsa-bits", "2048", "3072", "4096")
 	duration(&p.PublishAhead, "publish-ahead", d.PublishAhead, "`DURATION` for which a key is published before it signs")
 	duration(&p.MaxTokenLifetime, "max-token-lifetime", d.MaxTokenLifetime,
 		"longest lifetime, a `DURATION`, of a signed token; retired keys stay published for as long")

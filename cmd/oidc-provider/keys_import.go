@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"oidc-provider/discovery"
 	"oidc-provider/internal/describe"
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
@@ -110,9 +109,7 @@ kube-apiserver sees the key: that is for the keys of legacy Secret tokens.`,
 		},
 	}
 	ring.add(cmd)
-	policy.add(cmd.Flags())
-	completeWords(cmd, "algorithm", discovery.Algorithms...)
-	completeWords(cmd, "rsa-bits", "2048", "3072", "4096")
+	policy.add(cmd)
 	seal.add(cmd.Flags(), "seal the private keys of a new ring for")
 	cmd.Flags().DurationVar(&lifetime, "issued-token-lifetime", rotation.ExtendedLifetime,
 		"longest lifetime, a `DURATION`, of tokens that a private key has signed elsewhere")

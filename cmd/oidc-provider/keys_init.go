@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"oidc-provider/discovery"
 	"oidc-provider/internal/describe"
 	"oidc-provider/rotation"
 )
@@ -66,9 +65,7 @@ them as well.`,
 		},
 	}
 	ring.add(cmd)
-	policy.add(cmd.Flags())
-	completeWords(cmd, "algorithm", discovery.Algorithms...)
-	completeWords(cmd, "rsa-bits", "2048", "3072", "4096")
+	policy.add(cmd)
 	seal.add(cmd.Flags(), "seal the private keys for")
 	return cmd
 }

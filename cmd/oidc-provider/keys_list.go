@@ -12,7 +12,6 @@ import (
 
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/describe"
-	"oidc-provider/internal/hint"
 	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
@@ -54,15 +53,16 @@ sealed.`,
 			if err != nil {
 				return err
 			}
-			r, name, err := readNamed(cmd, cfg, issuer)
+			r, err := readToList(cmd, cfg, issuer)
 			if err != nil {
 				return err
 			}
 			now := time.Now()
+			info := newRingInfo(r, cfg.Store, now)
 			if output.structured() {
-				return output.write(cmd.OutOrStdout(), newRingInfo(r, name, now))
+				return output.write(cmd.OutOrStdout(), info)
 			}
-			return printRing(cmd, newRingInfo(r, name, now), r, storeArguments(cmd.Flags()), now)
+			return printRing(cmd, info, r, storeArguments(cmd.Flags()), now)
 		},
 	}
 	ring.add(cmd)
@@ -81,12 +81,12 @@ func listAll(cmd *cobra.Command, flags *ringFlags, output *outputFlag) error {
 	var failed []error
 	for i, m := range managed {
 		now := time.Now()
-		r, name, err := readNamed(cmd, m.Managed.Config, m.Issuer)
+		r, err := readToList(cmd, m.Managed.Config, m.Issuer)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("issuer %s: %w", m.Issuer, err))
 			continue
 		}
-		info := newRingInfo(r, name, now)
+		info := newRingInfo(r, m.Managed.Store, now)
 		list = append(list, info)
 		if output.structured() {
 			continue
@@ -109,25 +109,21 @@ func issuerArguments(file string, m config.Issuer) string {
 	return " --config " + quote(file) + " --issuer " + quote(m.Issuer)
 }
 
-// readNamed returns the ring in a store and the name of the store. It warns of a wrong
-// clock, and of keys that relying parties cannot use.
-func readNamed(cmd *cobra.Command, cfg store.Config, issuer string) (*rotation.Ring, string, error) {
-	s, err := store.OpenFor(cfg.WithoutKeys(), issuer)
+// readToList returns the ring in a store. It warns of a wrong clock, and of keys that
+// relying parties cannot use.
+func readToList(cmd *cobra.Command, cfg store.Config, issuer string) (*rotation.Ring, error) {
+	r, err := readRing(cmd.Context(), cfg, issuer)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	defer s.Close()
-	r, err := s.Read(cmd.Context())
-	if err != nil {
-		return nil, "", err
-	}
-	for _, err := range r.Unusable(r.At(time.Now())) {
+	now := time.Now()
+	for _, err := range r.Unusable(r.At(now)) {
 		warnError(cmd, err)
 	}
-	if err := r.CheckClock(time.Now()); err != nil {
-		warn(cmd, "%s", hint.Text(err, flagName))
+	if err := r.CheckClock(now); err != nil {
+		warnError(cmd, err)
 	}
-	return r, s.String(), nil
+	return r, nil
 }
 
 // printRing prints a ring for people. arguments lead another command to it.
@@ -153,8 +149,7 @@ Policy:         %s%s, %s, published %s ahead, tokens up to %s
 Next rotation:  %s
 
 `, info.Issuer, info.Store, sealed, p.Algorithm, bits, p.Schedule, describe.Duration(p.PublishAhead),
-		describe.Duration(p.MaxTokenLifetime),
-		next)
+		describe.Duration(p.MaxTokenLifetime), next)
 	if err := printKeyTable(out, info.Keys, now); err != nil {
 		return err
 	}
@@ -179,9 +174,11 @@ func printKeyTable(w io.Writer, keys []keyInfo, now time.Time) error {
 		case rotation.VerifyOnly:
 			from, until, removed = "-", "-", "when revoked"
 		case rotation.Revoked:
-			from, until, removed = cell(k.SignFrom, "-"), cell(cmp.Or(k.SignUntil, k.RevokedAt), "-"), cell(k.RevokedAt, "-")
-			if k.SignFrom == nil {
-				until = "-"
+			removed = cell(k.RevokedAt, "-")
+			if k.SignFrom == nil || k.SignFrom.After(*k.RevokedAt) { // it never signed
+				from, until = "-", "-"
+			} else {
+				until = cell(cmp.Or(k.SignUntil, k.RevokedAt), "-")
 			}
 		}
 		rows = append(rows, []string{k.KeyID, k.Algorithm, string(k.Phase), from, until, removed})

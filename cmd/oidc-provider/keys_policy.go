@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"oidc-provider/discovery"
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/describe"
 	"oidc-provider/rotation"
@@ -161,7 +160,7 @@ type policyInfo struct {
 // A source is where a value comes from: default, ring or configuration file.
 type source struct {
 	Source string `json:"source"`
-	File   string `json:"file,omitempty"` // what the configuration file sets, if that is in force or not
+	File   string `json:"file,omitempty"` // what the configuration file sets, in force or not
 }
 
 func newPolicyInfo(r *rotation.Ring, settings []policySetting, now time.Time) policyInfo {
@@ -233,9 +232,7 @@ writes its own value into the ring again. Change it there.`,
 		},
 	}
 	ring.add(cmd)
-	policy.add(cmd.Flags())
-	completeWords(cmd, "algorithm", discovery.Algorithms...)
-	completeWords(cmd, "rsa-bits", "2048", "3072", "4096")
+	policy.add(cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and change nothing")
 	return cmd
 }

@@ -177,7 +177,7 @@ These drop it at once when they get a flush token, which verifies with no publis
 Make one for each of their audiences, and present it there as a bearer token:
   %s token --flush%s --audience AUDIENCE
 Restart or flush the other relying parties that matter, and have workloads get new tokens.
-`, hang(strings.Join(check.Flushable(), ", ")), program(), storeArguments(cmd.Flags()))
+`, indented(strings.Join(check.Flushable(), ", ")), program(), storeArguments(cmd.Flags()))
 }
 
 // confirm asks the user a question on the terminal. It returns an error unless the

@@ -112,24 +112,8 @@ func newKeyDelays(shown time.Time) string {
 
 // item returns an item of a list: a time and the relying parties that it is for.
 func item(when string, titles []string) string {
-	return "  - " + hang(when+": "+strings.Join(titles, ", "))
+	return "  - " + indented(when+": "+strings.Join(titles, ", "))
 }
 
-// hang breaks text into lines, and indents all but the first.
-func hang(text string) string {
-	const width = 100
-	var b strings.Builder
-	column := 0
-	for i, word := range strings.Fields(text) {
-		switch column += len(word) + 1; {
-		case i == 0:
-		case column > width:
-			b.WriteString("\n    ")
-			column = len(word)
-		default:
-			b.WriteByte(' ')
-		}
-		b.WriteString(word)
-	}
-	return b.String()
-}
+// indented breaks text into lines, and indents all but the first.
+func indented(text string) string { return strings.ReplaceAll(wrap(text, 96), "\n", "\n    ") }

@@ -96,3 +96,17 @@ func writeTable(w io.Writer, header []string, rows [][]string) error {
 	}
 	return nil
 }
+
+// wrap breaks a text into lines of at most n bytes.
+func wrap(text string, n int) string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > n {
+			lines = append(lines, line)
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return strings.Join(append(lines, line), "\n")
+}

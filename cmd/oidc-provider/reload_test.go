@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	externaljwt "k8s.io/externaljwt/apis/v1"
 
-	"oidc-provider/discovery"
+	"oidc-provider/jwks"
 )
 
 // configured starts a server with a configuration file, whose address lines it
@@ -140,7 +140,7 @@ func TestReloadUnderLoad(t *testing.T) {
 					t.Errorf("%s: %v", name, err)
 					return
 				}
-				if pair.issuer != "https://oidc.test/"+name || len(pair.keys) == 0 || !slices.Equal(pair.algorithms, discovery.Algorithms) {
+				if pair.issuer != "https://oidc.test/"+name || len(pair.keys) == 0 || !slices.Equal(pair.algorithms, jwks.AlgorithmNames()) {
 					t.Errorf("%s: a wrong pair %+v", name, pair)
 					return
 				}

@@ -84,17 +84,18 @@ files, or in the key set of another issuer. serve watches the file; see
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
-	o.add(cmd.Flags())
+	o.add(cmd)
 	return cmd
 }
 
-func (o *serveOptions) add(flags *pflag.FlagSet) {
+func (o *serveOptions) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
 	duration := func(value *config.Duration, name string, standard time.Duration, usage string) {
 		flags.DurationVar((*time.Duration)(value), name, standard, usage)
 	}
 	flags.StringVar(&o.file, "config", "", "`FILE` with all settings, for one issuer or many, instead of the other flags")
 	addStoreFlags(flags, &o.managed.Config)
-	o.policy.add(flags)
+	o.policy.add(cmd)
 	addWitnessFlags(flags, &o.managed.Witnesses, &o.managed.WitnessCAFile)
 	flags.StringVar(&o.managed.RollbackState, "rollback-state", "",
 		"`DIR` for what this server has seen of the ring, to reject an old backup after a restart")

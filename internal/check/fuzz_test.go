@@ -123,7 +123,7 @@ func soundDocuments(f *testing.F, keys ...jwks.PublicKey) (configuration, keySet
 	if err != nil {
 		f.Fatal(err)
 	}
-	c, err := discovery.New(i).Marshal()
+	c, err := discovery.New(i, jwks.AlgorithmNames()).Marshal()
 	if err != nil {
 		f.Fatal(err)
 	}

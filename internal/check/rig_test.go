@@ -130,7 +130,7 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := discovery.New(i).Marshal()
+	data, err := discovery.New(i, jwks.AlgorithmNames()).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
