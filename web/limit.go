@@ -187,7 +187,6 @@ func (l *limiter) closeExpired(now time.Time) {
 // closeOldest closes the connection that has been in its state for the longest,
 // among those that match.
 func (l *limiter) closeOldest(reached string, match func(*limitedConn) bool) {
-	l.closed.WithLabelValues(reached).Inc()
 	if now := time.Now(); now.Sub(l.warned) >= warnEvery {
 		l.warned = now
 		l.log.Warn("a limit is reached: connections that are idle or slow are closed", "listen", l.Addr().String(),
@@ -195,6 +194,7 @@ func (l *limiter) closeOldest(reached string, match func(*limitedConn) bool) {
 	}
 	for e := l.order.Front(); e != nil; e = e.Next() {
 		if c := e.Value.(*limitedConn); match(c) {
+			l.closed.WithLabelValues(reached).Inc()
 			if tcp, ok := c.Conn.(*net.TCPConn); ok {
 				_ = tcp.SetLinger(0) // what its client has not read is dropped, too
 			}

@@ -111,26 +111,18 @@ func (a *confirmation) change(r *rotation.Ring) (next *rotation.Ring, err error)
 	return next, nil
 }
 
-// vouched returns the kids that the operator vouches for: the given one and, if that
-// is the next key, those that were published with it in one key set.
+// vouched returns the kids that the operator vouches for.
 func (a *confirmation) vouched(r *rotation.Ring, at time.Time) (kids []string, err error) {
+	if len(a.kids) > 0 {
+		return publish.KeysUpTo(r, a.kids[0], at), nil
+	}
 	next := r.Standby(at)
-	switch {
-	case len(a.kids) == 0 && next == nil:
+	if next == nil {
 		return nil, publish.ErrNoNextKey
-	case len(a.kids) == 0:
-		return nil, hint.Errorf(fmt.Sprintf("run `%s %s` if copy %s has the key that is next now; or let --from look",
-			a.command, next.KeyID, a.name),
-			"missing argument KID, or --from FILE: another key may be next now")
-	case next == nil || next.KeyID != a.kids[0]:
-		return a.kids, nil
 	}
-	for i := range r.Keys {
-		if k := &r.Keys[i]; k.InKeySet() && !k.PublishAt.After(next.PublishAt) {
-			kids = append(kids, k.KeyID)
-		}
-	}
-	return kids, nil
+	return nil, hint.Errorf(fmt.Sprintf("run `%s %s` if copy %s has the key that is next now; or let --from look",
+		a.command, next.KeyID, a.name),
+		"missing argument KID, or --from FILE: another key may be next now")
 }
 
 // report prints what r has become. It returns an error if a key is missing.

@@ -24,9 +24,10 @@ import (
 // The error wraps [fs.ErrNotExist] if there is no directory. On systems without
 // numeric file owners, CheckDir checks only that.
 func CheckDir(dir string) error {
-	info, err := input.Bounded(dir, func() (fs.FileInfo, error) { return os.Stat(dir) })
-	if err != nil {
-		return err
+	stated := input.Stat(dir)[0]
+	info := stated.Info
+	if stated.Err != nil {
+		return stated.Err
 	}
 	if !info.IsDir() {
 		return fmt.Errorf("%s is not a directory", dir)

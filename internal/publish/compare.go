@@ -81,6 +81,22 @@ func describeExtra(r *rotation.Ring, key jwks.PublicKey) string {
 	return fmt.Sprintf("key %.64q, which was never in the ring", key.KeyID())
 }
 
+// KeysUpTo returns the kids of the keys that a copy has if its operator has updated it
+// with the key kid: for the next key the key set in which that was new, and for another
+// key only that one.
+func KeysUpTo(r *rotation.Ring, kid string, at time.Time) (kids []string) {
+	next := r.Standby(at)
+	if next == nil || next.KeyID != kid {
+		return []string{kid}
+	}
+	for i := range r.Keys {
+		if k := &r.Keys[i]; k.InKeySet() && !k.PublishAt.After(next.PublishAt) {
+			kids = append(kids, k.KeyID)
+		}
+	}
+	return kids
+}
+
 // KeySetURL returns the URL of the key set of r.
 func KeySetURL(r *rotation.Ring) string {
 	issuer, err := discovery.ParseIssuer(r.Issuer)

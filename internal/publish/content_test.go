@@ -132,6 +132,34 @@ func TestContent(t *testing.T) {
 	}
 }
 
+// An operator who names the next key has updated the copy with the key set that has it,
+// and not with later keys.
+func TestKeysUpTo(t *testing.T) {
+	r := copiedRing(t)
+	active, next := r.Keys[0].KeyID, r.Keys[1].KeyID
+	later, err := jwks.Generate(jose.ES256, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err = rotation.ImportVerifying(r, later.PublicKey, false, r.Updated.Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		given string
+		want  []string
+	}{
+		"the next key":   {next, []string{active, next}},
+		"the active key": {active, []string{active}},
+		"a later key":    {later.KeyID(), []string{later.KeyID()}},
+		"an unknown key": {"unknown", []string{"unknown"}}, // ConfirmCopy refuses it
+	} {
+		if got := publish.KeysUpTo(r, tt.given, r.Updated); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
 // A confirmed key that is missing is withdrawn, with the plan for it.
 func TestWithdraw(t *testing.T) {
 	r := copiedRing(t)

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"os"
 	"regexp"
 	"strings"
@@ -69,11 +68,11 @@ func CheckOwner(spec string) error {
 	if !ok {
 		return nil
 	}
-	info, err := input.Bounded(dir, func() (fs.FileInfo, error) { return os.Stat(dir) })
-	if err != nil {
+	stated := input.Stat(dir)[0]
+	if stated.Err != nil {
 		return nil // the store says more
 	}
-	return filemode.CheckOwner(info, dir)
+	return filemode.CheckOwner(stated.Info, dir)
 }
 
 func openEtcd(c Config) (rotation.Store, error) {
