@@ -10,7 +10,7 @@ import (
 	"oidc-provider/internal/hint"
 )
 
-// Bounds of a file. Reading any file of IssuersDir costs at most 20 times
+// Bounds of a file. Reading any file of IssuersDir costs at most 24 times
 // maxIssuerFile of memory.
 const (
 	// maxFile, in bytes, is far more than any configuration file that a person
