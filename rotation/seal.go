@@ -23,6 +23,16 @@ type Sealer interface {
 	// Unseal decrypts what any Sealer has sealed for a recipient whose secret
 	// this one has.
 	Unseal(ctx context.Context, sealed []byte) ([]byte, error)
+
+	// WriterKeys returns the keys with which this Sealer signs rings: one per age
+	// identity, and the one of its KMS plugin if seed is not empty. Seed is what
+	// NewWriterSeed returned to the writer that created it. If seed does not open,
+	// the keys of the age identities are returned with the error.
+	WriterKeys(ctx context.Context, seed []byte) ([]WriterKey, error)
+
+	// NewWriterSeed returns a new seed for the writer key of the KMS plugin, which
+	// only that plugin can open. Without a plugin it returns nil.
+	NewWriterSeed(ctx context.Context) ([]byte, error)
 }
 
 // hasPrivate reports whether the ring has the private half, sealed or not, or

@@ -3,6 +3,7 @@ package rotation_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,6 +52,17 @@ func (b *box) Unseal(_ context.Context, sealed []byte) ([]byte, error) {
 	}
 	return plain, nil
 }
+
+// WriterKeys derives one key from the name of the owner. A box has no KMS plugin.
+func (b *box) WriterKeys(context.Context, []byte) ([]rotation.WriterKey, error) {
+	if b.owner == "" {
+		return nil, nil
+	}
+	seed := sha256.Sum256([]byte(b.owner))
+	return []rotation.WriterKey{rotation.NewWriterKey(b.owner, seed[:])}, nil
+}
+
+func (b *box) NewWriterSeed(context.Context) ([]byte, error) { return nil, nil }
 
 func (b *box) fail(err error) {
 	b.mu.Lock()

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type plugin struct {
 
 	dials   atomic.Int64 // connections so far
 	checked atomic.Int64 // value of dials for the last connection with a good Status
+
+	mu      sync.Mutex
+	writers map[string]rotation.WriterKey // by seed, see writerKey; guarded by mu
 }
 
 const defaultTimeout = 3 * time.Second
@@ -109,7 +113,25 @@ func (p *plugin) encrypt(ctx context.Context, plain []byte) (*kmsapi.DecryptRequ
 	return sealed, nil
 }
 
-func (p *plugin) decrypt(ctx context.Context, req *kmsapi.DecryptRequest) ([]byte, error) {
+// seal encrypts plain, and decrypts the result once: a plugin that can encrypt but
+// not decrypt would otherwise be noticed at the next start, when the key is lost.
+func (p *plugin) seal(ctx context.Context, plain []byte) (*kmsapi.DecryptRequest, error) {
+	req, err := p.encrypt(ctx, plain)
+	if err != nil {
+		return nil, err
+	}
+	switch back, err := p.decrypt(ctx, req, len(plain)); {
+	case err != nil:
+		return nil, fmt.Errorf("opening the key that was just sealed: %w", err)
+	case !bytes.Equal(back, plain):
+		return nil, hint.Errorf(seeLog, "%v does not return the bytes that it encrypted", p)
+	}
+	req.Uid = ""
+	return req, nil
+}
+
+// decrypt opens what was sealed, which had size bytes.
+func (p *plugin) decrypt(ctx context.Context, req *kmsapi.DecryptRequest, size int) ([]byte, error) {
 	if err := p.check(ctx); err != nil {
 		return nil, err
 	}
@@ -121,9 +143,9 @@ func (p *plugin) decrypt(ctx context.Context, req *kmsapi.DecryptRequest) ([]byt
 		return nil, hint.Errorf(help, "%w: %w", ErrNoIdentity, refused)
 	case err != nil:
 		return nil, err
-	case len(resp.Plaintext) != fileKeySize:
+	case len(resp.Plaintext) != size:
 		return nil, hint.Errorf("set {kmsSocket} to the plugin that sealed them",
-			"%v returned %d bytes instead of the %d that were sealed", p, len(resp.Plaintext), fileKeySize)
+			"%v returned %d bytes instead of the %d that were sealed", p, len(resp.Plaintext), size)
 	}
 	return resp.Plaintext, nil
 }

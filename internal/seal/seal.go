@@ -7,6 +7,8 @@
 // combination: a ring can be sealed for the plugin that a cluster already runs and
 // for an age identity that is kept in a safe. A plugin receives the 16 random
 // bytes that age encrypts with, never a key of the ring.
+//
+// The same identities sign rings: see [Sealer.WriterKeys].
 package seal
 
 import (
@@ -22,6 +24,7 @@ import (
 	"filippo.io/age"
 
 	"oidc-provider/internal/hint"
+	"oidc-provider/rotation"
 )
 
 // maxSealed limits what is sealed and unsealed, in bytes. Half of it is room for
@@ -39,6 +42,7 @@ var ErrNoIdentity = errors.New("no available identity opens it")
 type Sealer struct {
 	identities func() []age.Identity // a function, so that no formatting verb prints them
 	public     []string              // the recipients of these identities, each with its file
+	writers    []rotation.WriterKey  // of these identities
 	plugin     *plugin               // nil without a KMS plugin
 }
 
@@ -63,8 +67,11 @@ func New(cfg Config) (*Sealer, error) {
 		}
 	}
 	s.identities = func() []age.Identity { return all }
+	var err error
+	if s.writers, err = writersOf(all); err != nil {
+		return nil, err
+	}
 	if cfg.KMSSocket != "" {
-		var err error
 		if s.plugin, err = newPlugin(cfg.KMSSocket, cfg.KMSTimeout); err != nil {
 			return nil, err
 		}
