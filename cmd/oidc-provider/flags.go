@@ -36,6 +36,8 @@ func addStoreFlags(flags *pflag.FlagSet, cfg *store.Config) {
 	flags.StringVar(&cfg.Etcd.KeyFile, "etcd-key-file", "", "PEM `FILE` with the key of that certificate")
 	flags.StringVar(&cfg.Etcd.User, "etcd-user", "", "user `NAME` to log in to etcd")
 	flags.StringVar(&cfg.Etcd.PasswordFile, "etcd-password-file", "", "`FILE` with the password of that user")
+	flags.BoolVar(&cfg.Etcd.Insecure, "etcd-insecure", false,
+		"connect to etcd beyond this machine without TLS: anyone in between can read and replace the ring")
 	flags.StringVar(&cfg.Kubeconfig, "kubeconfig", "",
 		"kubeconfig `FILE` for a store in a Secret; default as kubectl, or the cluster this runs in")
 	flags.StringVar(&cfg.Context, "context", "", "context `NAME` in the kubeconfig")

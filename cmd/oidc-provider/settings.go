@@ -15,6 +15,7 @@ var flagNames = map[string]string{
 	"etcd.keyFile":      "--etcd-key-file",
 	"etcd.user":         "--etcd-user",
 	"etcd.passwordFile": "--etcd-password-file",
+	"etcd.insecure":     "--etcd-insecure",
 	"kubeconfig":        "--kubeconfig",
 	"context":           "--context",
 	"ageIdentities":     "--age-identity",

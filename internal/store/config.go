@@ -50,6 +50,11 @@ type Etcd struct {
 	// must be set.
 	User         string `yaml:"user,omitempty"`
 	PasswordFile string `yaml:"passwordFile,omitempty"`
+
+	// Insecure allows a connection beyond this machine without TLS. Anyone in
+	// between can then read and replace the ring. Default false: such a store is
+	// refused. A server on this machine (127.0.0.0/8, ::1, localhost) needs no TLS.
+	Insecure bool `yaml:"insecure,omitempty"`
 }
 
 // ConfigSource is the source of [Config], whose comments are the manual.

@@ -8,6 +8,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -85,6 +87,10 @@ func openEtcd(c Config) (rotation.Store, error) {
 		if cfg.TLS, err = etcd.TLSConfig(c.Etcd.CAFile, c.Etcd.CertFile, c.Etcd.KeyFile); err != nil {
 			return nil, err
 		}
+	} else if remote := firstRemote(endpoints); remote != "" && !c.Etcd.Insecure {
+		return nil, hint.Errorf("write {store} as etcds://…, with {etcd.caFile} if etcd has a CA of its own; "+
+			"to connect without TLS anyway, set {etcd.insecure}",
+			"store %s: without TLS, anyone between this machine and %s can read and replace the ring", c.Store, remote)
 	}
 	if (c.Etcd.User == "") != (c.Etcd.PasswordFile == "") {
 		return nil, hint.Errorf("set both {etcd.user} and {etcd.passwordFile}",
@@ -102,6 +108,19 @@ func openEtcd(c Config) (rotation.Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// firstRemote returns the first of endpoints (host:port) that is not certainly on
+// this machine, or "".
+func firstRemote(endpoints []string) string {
+	for _, endpoint := range endpoints {
+		host, _, err := net.SplitHostPort(endpoint)
+		addr, _ := netip.ParseAddr(host) // invalid for a name
+		if err != nil || !addr.Unmap().IsLoopback() && !strings.EqualFold(host, "localhost") {
+			return endpoint
+		}
+	}
+	return ""
 }
 
 func openSecret(c Config) (rotation.Store, error) {

@@ -219,12 +219,12 @@ contexts: [{name: x, context: {cluster: c}}]
 		options store.Config
 		want    string // "" if it is refused
 	}{
-		{"etcd://a,b:1/p", store.Config{}, "*etcd.Store"},
+		{"etcd://localhost,127.0.0.1:1/p", store.Config{}, "*etcd.Store"},
 		{"etcds://a", store.Config{}, "*etcd.Store"},
-		{"ETCD://a", store.Config{Etcd: store.Etcd{User: "u", PasswordFile: password}}, "*etcd.Store"},
-		{"etcd://a", store.Config{Etcd: store.Etcd{User: "u"}}, ""},
-		{"etcd://a", store.Config{Etcd: store.Etcd{PasswordFile: password}}, ""},
-		{"etcd://a", store.Config{Etcd: store.Etcd{User: "u", PasswordFile: password + "x"}}, ""},
+		{"ETCD://[::1]", store.Config{Etcd: store.Etcd{User: "u", PasswordFile: password}}, "*etcd.Store"},
+		{"etcd://localhost", store.Config{Etcd: store.Etcd{User: "u"}}, ""},
+		{"etcd://localhost", store.Config{Etcd: store.Etcd{PasswordFile: password}}, ""},
+		{"etcd://localhost", store.Config{Etcd: store.Etcd{User: "u", PasswordFile: password + "x"}}, ""},
 		{"etcd://a", store.Config{Etcd: store.Etcd{CAFile: password}}, ""},
 		{"etcd://a", store.Config{Etcd: store.Etcd{CertFile: password}}, ""},
 		{"secret:ns/name", store.Config{Kubeconfig: kubeconfig, Context: "x"}, "*secret.Store"},
@@ -245,6 +245,57 @@ contexts: [{name: x, context: {cluster: c}}]
 			t.Errorf("%s: the error shows the password: %v", tt.spec, err)
 		}
 		if err == nil {
+			s.Close()
+		}
+	}
+}
+
+// Plain connections stay on this machine, unless they are asked for.
+func TestPlainEtcd(t *testing.T) {
+	for _, tt := range []struct {
+		spec   string
+		remote string // the endpoint that the error names
+	}{
+		{"etcd://127.0.0.1", ""},
+		{"etcd://127.1.2.3:1,LOCALHOST/p", ""},
+		{"etcd://[::1]:2379", ""},
+		{"etcd://[::ffff:127.0.0.1]", ""},
+		{"etcd://a", "a:2379"},
+		{"ETCD://a:1", "a:1"},
+		{"etcd://127.0.0.1,b,c", "b:2379"},
+		{"etcd://10.0.0.1", "10.0.0.1:2379"},
+		{"etcd://0.0.0.0", "0.0.0.0:2379"},
+		{"etcd://[fe80::2]", "[fe80::2]:2379"},
+		{"etcd://[::ffff:10.0.0.1]", "[::ffff:10.0.0.1]:2379"},
+		{"etcd://localhost.example.com", "localhost.example.com:2379"},
+		{"etcd://127.0.0.1.example.com", "127.0.0.1.example.com:2379"},
+		{"etcd://127.1", "127.1:2379"}, // a name to Go
+	} {
+		s, err := store.Open(store.Config{Store: tt.spec})
+		if err == nil {
+			s.Close()
+		}
+		switch {
+		case tt.remote == "" && err != nil:
+			t.Errorf("%s: %v", tt.spec, err)
+		case tt.remote != "" && err == nil:
+			t.Errorf("%s is opened", tt.spec)
+		case tt.remote != "":
+			for _, word := range []string{"between this machine and " + tt.remote + " can", "etcds://", "etcd.caFile", "etcd.insecure"} {
+				if text := hint.Text(err, hint.Field); !strings.Contains(text, word) {
+					t.Errorf("%s: no %q in %q", tt.spec, word, text)
+				}
+			}
+		}
+		for name, cfg := range map[string]store.Config{
+			"TLS":      {Store: strings.Replace(strings.ToLower(tt.spec), "etcd:", "etcds:", 1)},
+			"insecure": {Store: tt.spec, Etcd: store.Etcd{Insecure: true}},
+		} {
+			s, err := store.Open(cfg)
+			if err != nil {
+				t.Errorf("%s with %s: %v", tt.spec, name, err)
+				continue
+			}
 			s.Close()
 		}
 	}
