@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,56 +118,73 @@ func TestTokenIssuer(t *testing.T) {
 }
 
 func TestRBAC(t *testing.T) {
-	out, err := secret.RBAC("123", "null", "1e3:true")
-	if err != nil {
-		t.Fatal(err)
+	read := rbacv1.PolicyRule{
+		APIGroups:     []string{""},
+		Resources:     []string{"secrets"},
+		ResourceNames: []string{"null"},
+		Verbs:         []string{"get", "list", "watch"},
 	}
-	if !bytes.Contains(out, []byte("# A Role cannot limit by name what may be created: remove this rule once")) {
-		t.Errorf("no comment in %s", out)
+	write := read
+	write.Verbs = append(slices.Clone(read.Verbs), "update")
+	create := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"create"}}
+	for _, tt := range []struct {
+		name        string
+		publishOnly bool
+		role        string
+		rules       []rbacv1.PolicyRule
+	}{
+		{"writing", false, "oidc-provider-null", []rbacv1.PolicyRule{write, create}},
+		{"publishing only", true, "oidc-provider-null:publish-only", []rbacv1.PolicyRule{read}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out, err := secret.RBAC("123", "null", "1e3:true", tt.publishOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			comment := "# A Role cannot limit by name what may be created: remove this rule once"
+			if bytes.Contains(out, []byte(comment)) == tt.publishOnly {
+				t.Errorf("the comment is missing, or too much, in %s", out)
+			}
+			role, binding := parseRBAC(t, out)
+			if diff := cmp.Diff(tt.rules, role.Rules); diff != "" {
+				t.Error(diff)
+			}
+			version := rbacv1.SchemeGroupVersion.String()
+			if role.Kind != "Role" || role.APIVersion != version || role.Namespace != "123" || role.Name != tt.role {
+				t.Errorf("role %+v", role)
+			}
+			if binding.Kind != "RoleBinding" || binding.APIVersion != version || binding.Namespace != "123" || binding.Name != tt.role {
+				t.Errorf("binding %+v", binding)
+			}
+			if want := (rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name}); binding.RoleRef != want {
+				t.Errorf("role of the binding %+v", binding.RoleRef)
+			}
+			subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "1e3", Name: "true"}}
+			if diff := cmp.Diff(subjects, binding.Subjects); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
-	docs := bytes.Split(out, []byte("---\n"))
+	for _, bad := range [][3]string{
+		{"a", "b", "c"}, {"a", "b", ":c"}, {"a", "b", "c:"}, {"a", "b", "c:d:e"}, {"A", "b", "c:d"}, {"a", "b\"", "c:d"},
+	} {
+		if _, err := secret.RBAC(bad[0], bad[1], bad[2], false); hint.Of(err) == "" {
+			t.Errorf("%q: got %v", bad, err)
+		}
+	}
+}
+
+func parseRBAC(t *testing.T, manifest []byte) (role rbacv1.Role, binding rbacv1.RoleBinding) {
+	t.Helper()
+	docs := bytes.Split(manifest, []byte("---\n"))
 	if len(docs) != 2 {
 		t.Fatalf("%d documents", len(docs))
 	}
-	var role rbacv1.Role
-	var binding rbacv1.RoleBinding
 	if err := yaml.UnmarshalStrict(docs[0], &role); err != nil {
 		t.Fatal(err)
 	}
 	if err := yaml.UnmarshalStrict(docs[1], &binding); err != nil {
 		t.Fatal(err)
 	}
-	rules := []rbacv1.PolicyRule{
-		{
-			APIGroups:     []string{""},
-			Resources:     []string{"secrets"},
-			ResourceNames: []string{"null"},
-			Verbs:         []string{"get", "list", "watch", "update"},
-		},
-		{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"create"}},
-	}
-	if diff := cmp.Diff(rules, role.Rules); diff != "" {
-		t.Error(diff)
-	}
-	version := rbacv1.SchemeGroupVersion.String()
-	if role.Kind != "Role" || role.APIVersion != version || role.Namespace != "123" || role.Name != "oidc-provider-null" {
-		t.Errorf("role %+v", role)
-	}
-	if binding.Kind != "RoleBinding" || binding.APIVersion != version || binding.Namespace != "123" {
-		t.Errorf("binding %+v", binding)
-	}
-	if want := (rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name}); binding.RoleRef != want {
-		t.Errorf("role of the binding %+v", binding.RoleRef)
-	}
-	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "1e3", Name: "true"}}
-	if diff := cmp.Diff(subjects, binding.Subjects); diff != "" {
-		t.Error(diff)
-	}
-	for _, bad := range [][3]string{
-		{"a", "b", "c"}, {"a", "b", ":c"}, {"a", "b", "c:"}, {"a", "b", "c:d:e"}, {"A", "b", "c:d"}, {"a", "b\"", "c:d"},
-	} {
-		if _, err := secret.RBAC(bad[0], bad[1], bad[2]); hint.Of(err) == "" {
-			t.Errorf("%q: got %v", bad, err)
-		}
-	}
+	return role, binding
 }
