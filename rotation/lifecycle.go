@@ -101,13 +101,18 @@ func (r *Ring) At(now time.Time) time.Time { return latest(now.Round(0).UTC(), r
 // CheckClock returns an error if the clock is wrong by more than the policy
 // allows: if it shows a time before the newest event of the ring.
 func (r *Ring) CheckClock(now time.Time) error {
-	behind := r.Updated.Sub(now)
-	if behind <= time.Duration(r.Policy.ClockSkew) {
+	if r.Updated.Sub(now) <= time.Duration(r.Policy.ClockSkew) {
 		return nil
 	}
-	return hint.Errorf("set the clock; if it is right, the ring was written by a machine whose clock was ahead",
-		"the clock shows %s, but the ring was last written at %s, %v later, and the policy allows a clock skew of %v",
-		now.UTC().Format(time.RFC3339), r.Updated.Format(time.RFC3339), behind.Round(time.Second), r.Policy.ClockSkew)
+	return r.errFuture()
+}
+
+// errFuture has the same text every time, so that it is logged once.
+func (r *Ring) errFuture() error {
+	return hint.Errorf("set the clock; if it is right, the ring was written by a machine whose clock was ahead, and "+
+		"`oidc-provider keys repair --clock` puts it right",
+		"the ring was last written at %s, and the clock shows an earlier time; the policy allows a clock skew of %v",
+		r.Updated.Format(time.RFC3339), r.Policy.ClockSkew)
 }
 
 // An Event says what a change did to a key.

@@ -11,8 +11,7 @@ import (
 
 // A reader reads the ring and refuses everything that cannot be it: unreadable
 // data, the ring of another issuer, and an old backup. It also opens the
-// private keys, and knows whether the clock can be trusted. It belongs to one
-// goroutine.
+// private keys. It belongs to one goroutine.
 type reader struct {
 	store       Store
 	issuer      string
@@ -27,7 +26,6 @@ type reader struct {
 
 	seen     []Seen // the ring must have come after all of it
 	rollback rollbackState
-	clock    clockGuard
 
 	// The version whose private keys could not be opened, and when to try again.
 	openVersion Version
@@ -35,10 +33,10 @@ type reader struct {
 }
 
 // newReader returns a reader that knows what the rollback state holds.
-func newReader(ctx context.Context, cfg Config, now time.Time) (reader, error) {
+func newReader(ctx context.Context, cfg Config) (reader, error) {
 	r := reader{
 		store: cfg.Store, issuer: cfg.Issuer, sealer: cfg.Sealer, publishOnly: cfg.PublishOnly,
-		seen: cfg.Seen, clock: newClockGuard(now), rollback: rollbackState{store: cfg.RollbackState},
+		seen: cfg.Seen, rollback: rollbackState{store: cfg.RollbackState},
 	}
 	seen, err := r.rollback.read(ctx)
 	if seen != nil {

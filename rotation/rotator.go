@@ -44,6 +44,12 @@ type Config struct {
 	// the ring's.
 	RollbackState Store
 
+	// Clock is the evidence for the clock of this machine. A replica whose clock
+	// is not confirmed writes nothing, and signs as long as that does not depend
+	// on its clock; publishing never does. Nil trusts the clock, except for ten
+	// minutes after it has jumped ahead.
+	Clock Clock
+
 	// Publishers must all confirm a key before its activation is planned.
 	// If there are none, reading the ring is confirmation.
 	Publishers []Publisher
@@ -84,6 +90,8 @@ type Rotator struct {
 	// unpublished says that the last attempt to publish the view failed.
 	unpublished atomic.Bool
 
+	clock *clockState
+
 	// The fields below belong to the goroutine that calls tick.
 	reader    reader
 	writer    writer
@@ -111,10 +119,11 @@ func open(ctx context.Context, cfg Config, clock func() time.Time) (*Rotator, er
 		cfg:      cfg,
 		writer:   writer{store: cfg.Store, sealer: cfg.Sealer, generate: cfg.Generate},
 		narrator: narrator{log: cfg.Log},
+		clock:    newClockState(cfg.Clock, clock()),
 	}
 	r.failure.Store(new(error))
 	var err error
-	if r.reader, err = newReader(ctx, cfg, clock()); err != nil {
+	if r.reader, err = newReader(ctx, cfg); err != nil {
 		return nil, err
 	}
 	for range maxOpenTicks {
@@ -229,7 +238,8 @@ func (e *StaleError) Hint() string {
 }
 
 // Signer returns the key that signs at now. It returns a [*StaleError] if the
-// ring was last read longer than PublishAhead ago.
+// ring was last read longer than PublishAhead ago, and a [*ClockError] if the key
+// depends on a clock that is not confirmed.
 func (r *Rotator) Signer(now time.Time) (Signer, error) {
 	if r.cfg.PublishOnly {
 		return Signer{}, errors.New("this replica publishes and does not sign")
@@ -239,7 +249,13 @@ func (r *Rotator) Signer(now time.Time) (Signer, error) {
 	if limit := time.Duration(v.ring.Policy.PublishAhead); age > limit {
 		return Signer{}, &StaleError{age, limit}
 	}
-	return v.Signer(now)
+	clock := r.clock.current.Load()
+	return v.signer(func(ring *Ring) (time.Time, error) { return clock.signsAt(ring, now) })
+}
+
+// CheckClock returns a [*ClockError] if the clock of this replica is not confirmed.
+func (r *Rotator) CheckClock(now time.Time) error {
+	return r.clock.current.Load().check(now, time.Duration(r.View().ring.Policy.ClockSkew))
 }
 
 // ReadAge returns how long ago the ring was last read. The monotonic clock does

@@ -38,10 +38,12 @@ func (r *Rotator) step(ctx context.Context, now time.Time) (view *View, again bo
 	ring, err := r.reader.read(ctx, known)
 	if err != nil {
 		if known != nil {
+			r.clock.observe(now, known)
 			r.narrator.changes(known, now)
 		}
 		return nil, false, err
 	}
+	r.clock.observe(now, ring)
 	r.narrator.changes(ring, now)
 	if ring != known {
 		r.writer.retry.soon() // the write whose answer was lost may have succeeded
@@ -58,9 +60,9 @@ func (r *Rotator) step(ctx context.Context, now time.Time) (view *View, again bo
 	return view, again, errors.Join(openErr, err)
 }
 
-// advance does what is due, unless the clock has jumped.
+// advance does what is due, unless the clock may be wrong.
 func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) (view *View, again bool, err error) {
-	if err := r.reader.clock.check(now, time.Duration(ring.Policy.ClockSkew)); err != nil {
+	if err := r.clock.mayWrite(now, ring); err != nil {
 		return &View{ring: ring}, false, err
 	}
 	view, events, err := r.writer.advance(ctx, ring, r.reader.version, r.confirmed, now)

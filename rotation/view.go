@@ -45,11 +45,16 @@ type Signer struct {
 // Signer returns the key that is active at now. Replicas with the same ring
 // return the same key.
 func (v *View) Signer(now time.Time) (Signer, error) {
-	s, err := v.ring.signer(now)
+	return v.signer(func(r *Ring) (time.Time, error) { return r.At(now), nil })
+}
+
+// signer returns the key that is active at the time that at returns for a ring.
+func (v *View) signer(at func(*Ring) (time.Time, error)) (Signer, error) {
+	s, err := v.ring.signer(at)
 	if err != nil || v.pending == nil {
 		return s, err
 	}
-	other, err := v.pending.signer(now)
+	other, err := v.pending.signer(at)
 	if err != nil {
 		return Signer{}, err
 	}
@@ -66,8 +71,12 @@ func (v *View) Signer(now time.Time) (Signer, error) {
 // it signs expires as early as its clock is late: exp is at most MaxTokenLifetime
 // from now, and now is before the key's SignUntil, or before the MaySignUntil of a
 // replica with an older ring. So no token outlives the key (invariant 3).
-func (r *Ring) signer(now time.Time) (Signer, error) {
-	active := r.Active(r.At(now))
+func (r *Ring) signer(at func(*Ring) (time.Time, error)) (Signer, error) {
+	now, err := at(r)
+	if err != nil {
+		return Signer{}, err
+	}
+	active := r.Active(now)
 	if active != nil && active.closed() {
 		return Signer{}, active.whyClosed()
 	}

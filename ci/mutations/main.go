@@ -84,7 +84,7 @@ var mutations = []struct{ rule, file, old, new string }{
 	{"unreadable data is an error", "reader.go",
 		"ring, err := Decode(data)\n\tif err != nil {\n\t\treturn nil, err\n\t}",
 		"ring, err := Decode(data)\n\tif err != nil {\n" +
-			"\t\tring, _ = New(r.issuer, Policy{}, r.clock.started, GenerateKey)\n\t}"},
+			"\t\tring, _ = New(r.issuer, Policy{}, time.Now(), GenerateKey)\n\t}"},
 	{"the ring of another issuer is an error", "reader.go",
 		"if err := ring.CheckIssuer(r.issuer); err != nil {", "if false {\n\t\tvar err error"},
 	{"private keys of a sealed ring are sealed", "seal.go",

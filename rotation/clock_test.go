@@ -1,0 +1,160 @@
+package rotation
+
+import (
+	"errors"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// reading returns the time that a clock shows when its monotonic clock has run for
+// the given time: what [time.Now] returns on a machine whose clock is set.
+func reading(wall time.Time, monotonic time.Duration) time.Time {
+	const hasMonotonic = 1 << 63
+	since := wall.Unix() - time.Date(1885, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	t := time.Time{}
+	raw := (*struct {
+		wall uint64
+		ext  int64
+		loc  *time.Location
+	})(unsafe.Pointer(&t))
+	raw.wall = hasMonotonic | uint64(since)<<30 | uint64(wall.Nanosecond())
+	raw.ext = int64(monotonic) + 1
+	return t
+}
+
+func TestReading(t *testing.T) {
+	wall := time.Date(2026, 1, 1, 0, 0, 0, 7, time.UTC)
+	a, b := reading(wall, time.Minute), reading(wall.Add(time.Hour), 3*time.Minute)
+	if !a.Equal(wall) || b.Sub(a) != 2*time.Minute || jumped(a, b) != 58*time.Minute || jumped(a, b.Round(0)) != 0 {
+		t.Errorf("%v %v %v", a, b.Sub(a), jumped(a, b))
+	}
+}
+
+func TestJumpGuard(t *testing.T) {
+	const skew, year = 10 * time.Minute, 365 * 24 * time.Hour
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	g := newJumpGuard(reading(start, 0))
+	for _, step := range []struct {
+		name            string
+		wall, monotonic time.Duration
+		ok              bool
+	}{
+		{"start", 0, 0, true},
+		{"clocks agree", time.Hour, time.Hour, true},
+		{"set by a little", time.Hour + skew, time.Hour, true},
+		{"a year ahead", time.Hour + skew + year, time.Hour, false},
+		{"still", 2*time.Hour + year, time.Hour + 9*time.Minute, false},
+		{"set right again", time.Hour + 20*time.Minute, time.Hour + 10*time.Minute, true},
+		{"set back", time.Hour, 2 * time.Hour, true},
+		{"a night's sleep", 9 * time.Hour, 2 * time.Hour, false},
+		{"ten minutes later", 9*time.Hour + 10*time.Minute, 2*time.Hour + 10*time.Minute, true},
+		{"and after", 10 * time.Hour, 3 * time.Hour, true},
+	} {
+		if err := g.check(reading(start.Add(step.wall), step.monotonic), skew); (err == nil) != step.ok {
+			t.Errorf("%s: %v", step.name, err)
+		}
+	}
+}
+
+func TestClockState(t *testing.T) {
+	const day = 24 * time.Hour
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	ring := &Ring{
+		Updated: start, Policy: DefaultPolicy,
+		Keys: []Key{{KeyID: "a", SignFrom: start, SignUntil: start.Add(10 * day), Private: Secret{1}}, {KeyID: "b", SignFrom: start.Add(10 * day)}},
+	}
+	var confirmed bool
+	var wrong error
+	evidence := func(time.Time, time.Duration) (bool, error) { return confirmed, wrong }
+	c := newClockState(evidence, start)
+	for _, step := range []struct {
+		name            string
+		wall, monotonic time.Duration
+		confirmed       bool
+		wrong           error
+		writes          bool
+		signs           string
+	}{
+		{"nothing is known", 0, 0, false, nil, false, "a"},
+		{"nothing is known, past an activation", 40 * day, time.Minute, false, nil, false, ""},
+		{"wrong", 0, 2 * time.Minute, false, errors.New("x"), false, "a"},
+		{"wrong, past an activation", 40 * day, 3 * time.Minute, false, errors.New("x"), false, ""},
+		{"wrong wins", 40 * day, 3 * time.Minute, true, errors.New("x"), false, ""},
+		{"confirmed", time.Hour, time.Hour, true, nil, true, "a"},
+		{"it stays so", 11 * day, 11 * day, false, nil, true, "b"},
+		{"while nothing contradicts", 11 * day, 11 * day, false, errors.New("x"), false, ""},
+		{"and after", 11 * day, 11 * day, false, nil, true, "b"},
+		{"set by the skew", 11*day + 10*time.Minute, 11 * day, false, nil, true, "b"},
+		{"set by more", 11*day + 10*time.Minute + 1, 11 * day, false, nil, false, ""},
+		{"a jump ends it", 11 * day, 11 * day, false, nil, false, ""},
+		{"confirmed again", 11 * day, 11 * day, true, nil, true, "b"},
+		{"set back by more than the skew", 11*day - 11*time.Minute, 11 * day, false, nil, false, ""},
+		{"behind the ring", -day, 11 * day, false, nil, false, "a"},
+		{"years behind", -2000 * day, 11 * day, false, errors.New("x"), false, "a"},
+	} {
+		now := reading(start.Add(step.wall), step.monotonic)
+		confirmed, wrong = step.confirmed, step.wrong
+		c.observe(now, ring)
+		if err := c.mayWrite(now, ring); (err == nil) != step.writes {
+			t.Errorf("%s: writes: %v", step.name, err)
+		}
+		signs := ""
+		at, err := c.current.Load().signsAt(ring, now)
+		if err == nil {
+			signs = ring.Active(at).KeyID
+		}
+		var reason *ClockError
+		if signs != step.signs || err != nil && !(errors.As(err, &reason) && reason.Signing && reason.Wrong == wrong) {
+			t.Errorf("%s: %q signs, %v; want %q", step.name, signs, err, step.signs)
+		}
+	}
+}
+
+// Between two observations, a jump is noticed by every call.
+func TestClockStateNoticesJumps(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	ring := &Ring{Updated: start, Policy: DefaultPolicy}
+	c := newClockState(func(time.Time, time.Duration) (bool, error) { return true, nil }, start)
+	c.observe(reading(start, 0), ring)
+	jumped := reading(start.Add(time.Hour), time.Second)
+	if err := c.current.Load().check(jumped, 10*time.Minute); err == nil {
+		t.Error("confirmed after a jump")
+	}
+}
+
+// A clock that is right does not follow a ring from the future.
+func TestRingFromTheFuture(t *testing.T) {
+	start, hour := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Hour
+	ring := &Ring{
+		Updated: start.Add(2 * hour), Policy: DefaultPolicy,
+		Keys: []Key{{KeyID: "a", SignFrom: start, SignUntil: start.Add(hour), Private: Secret{1}}, {KeyID: "b", SignFrom: start.Add(hour), Private: Secret{1}}},
+	}
+	for _, evidence := range []Clock{nil, func(time.Time, time.Duration) (bool, error) { return true, nil }} {
+		c := newClockState(evidence, start)
+		for _, step := range []struct {
+			after  time.Duration
+			writes bool
+			signs  string
+		}{
+			{0, false, "a"}, {hour, false, "b"}, {2*hour - time.Minute, false, "b"}, {2 * hour, true, "b"},
+		} {
+			now := start.Add(step.after)
+			c.observe(now, ring)
+			at, err := c.current.Load().signsAt(ring, now)
+			if err != nil || ring.Active(at).KeyID != step.signs {
+				t.Errorf("after %v: %v, %v", step.after, at, err)
+			}
+			if err := c.mayWrite(now, ring); (err == nil) != step.writes {
+				t.Errorf("after %v: writes: %v", step.after, err)
+			}
+		}
+	}
+	// Without the key that was active by then, the ring decides.
+	ring.Keys[0].RevokedAt = ring.Updated
+	c := newClockState(nil, start)
+	c.observe(start, ring)
+	if at, err := c.current.Load().signsAt(ring, start); err != nil || ring.Active(at).KeyID != "b" {
+		t.Errorf("revoked: %v, %v", at, err)
+	}
+}
