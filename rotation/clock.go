@@ -79,7 +79,7 @@ func (c *clockState) observe(now time.Time, ring *Ring) {
 		switch {
 		case confirmed && next.wrong == nil:
 			next.confirmed = now
-		case jumped(next.confirmed, now).Abs() > skew:
+		case Jumped(next.confirmed, now).Abs() > skew:
 			next.confirmed = time.Time{}
 		}
 	}
@@ -118,7 +118,7 @@ func (v *verdict) check(now time.Time, skew time.Duration) error {
 		return nil
 	case v.wrong != nil:
 		return &ClockError{Wrong: v.wrong}
-	case v.confirmed.IsZero() || jumped(v.confirmed, now).Abs() > skew:
+	case v.confirmed.IsZero() || Jumped(v.confirmed, now).Abs() > skew:
 		return &ClockError{}
 	}
 	return nil
@@ -148,9 +148,9 @@ func (v *verdict) signsAt(ring *Ring, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-// jumped returns how far the wall clock has advanced more than the monotonic
+// Jumped returns how far the wall clock has advanced more than the monotonic
 // clock, zero for times without a reading of the latter.
-func jumped(from, to time.Time) time.Duration {
+func Jumped(from, to time.Time) time.Duration {
 	return to.Round(0).Sub(from.Round(0)) - to.Sub(from)
 }
 
@@ -177,7 +177,7 @@ func newJumpGuard(now time.Time) jumpGuard { return jumpGuard{started: now, sinc
 // check returns an error if the clock has jumped ahead by more than skew.
 func (g *jumpGuard) check(now time.Time, skew time.Duration) error {
 	monotonic := now.Sub(g.started)
-	jump := jumped(g.started, now) - g.trusted
+	jump := Jumped(g.started, now) - g.trusted
 	switch {
 	case jump > skew && g.since < 0:
 		g.since = monotonic

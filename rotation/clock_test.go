@@ -26,8 +26,8 @@ func reading(wall time.Time, monotonic time.Duration) time.Time {
 func TestReading(t *testing.T) {
 	wall := time.Date(2026, 1, 1, 0, 0, 0, 7, time.UTC)
 	a, b := reading(wall, time.Minute), reading(wall.Add(time.Hour), 3*time.Minute)
-	if !a.Equal(wall) || b.Sub(a) != 2*time.Minute || jumped(a, b) != 58*time.Minute || jumped(a, b.Round(0)) != 0 {
-		t.Errorf("%v %v %v", a, b.Sub(a), jumped(a, b))
+	if !a.Equal(wall) || b.Sub(a) != 2*time.Minute || Jumped(a, b) != 58*time.Minute || Jumped(a, b.Round(0)) != 0 {
+		t.Errorf("%v %v %v", a, b.Sub(a), Jumped(a, b))
 	}
 }
 

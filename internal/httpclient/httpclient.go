@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"time"
 
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/input"
@@ -115,29 +116,37 @@ func (e *StatusError) Error() string {
 // [Failure]. Errors contain neither the URL, whose query may be secret, nor
 // anything that was read.
 func Get(ctx context.Context, client *http.Client, u *url.URL, limit int64) ([]byte, error) {
+	data, _, err := GetDated(ctx, client, u, limit)
+	return data, err
+}
+
+// GetDated is Get that also returns the Date of the answer.
+func GetDated(ctx context.Context, client *http.Client, u *url.URL, limit int64) ([]byte, Date, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, errors.New("not a valid URL")
+		return nil, Date{}, errors.New("not a valid URL")
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	req.Header.Set("User-Agent", UserAgent)
+	sent := time.Now()
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, Failure(err)
+		return nil, Date{}, Failure(err)
 	}
 	defer resp.Body.Close()
+	date := DateOf(resp.Header, sent, time.Now())
 	if resp.StatusCode != http.StatusOK {
 		failure := &StatusError{Code: resp.StatusCode}
 		if to, err := resp.Location(); err == nil {
 			failure.Host = to.Host
 		}
-		return nil, failure
+		return nil, date, failure
 	}
 	data, err := input.ReadAtMost(resp.Body, limit)
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer: %w", Failure(err))
+		return nil, date, fmt.Errorf("reading the answer: %w", Failure(err))
 	}
-	return data, nil
+	return data, date, nil
 }
 
 // Failure returns the failure of a request without a complete answer as

@@ -40,6 +40,26 @@ type Config struct {
 // does not answer within three seconds is passed to failed and is not an error:
 // it may be the server that is being started.
 func (c Config) Ask(ctx context.Context, issuer string, failed func(url string, err error)) ([]rotation.Seen, error) {
+	answers, err := c.AskDated(ctx, issuer, failed)
+	var all []rotation.Seen
+	for _, a := range answers {
+		all = append(all, a.Seen)
+	}
+	return all, err
+}
+
+// An Answer is what a witness has seen, and the time that it showed.
+type Answer struct {
+	rotation.Seen
+	Date httpclient.Date
+}
+
+// Named reports whether an operator has named the witnesses. The issuer's own key
+// set may come from this machine.
+func (c Config) Named() bool { return len(c.URLs) > 0 }
+
+// AskDated is Ask with the times that the witnesses showed.
+func (c Config) AskDated(ctx context.Context, issuer string, failed func(url string, err error)) ([]Answer, error) {
 	urls, err := c.urls(issuer)
 	if err != nil || len(urls) == 0 {
 		return nil, err
@@ -51,23 +71,19 @@ func (c Config) Ask(ctx context.Context, issuer string, failed func(url string, 
 	client := httpclient.New(httpclient.Transport(roots))
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	type answer struct {
-		seen rotation.Seen
-		err  error
-	}
-	answers := make([]answer, len(urls))
+	answers, errs := make([]Answer, len(urls)), make([]error, len(urls))
 	var wg sync.WaitGroup
 	for i, u := range urls {
-		wg.Go(func() { answers[i].seen, answers[i].err = ask(ctx, client, u) })
+		wg.Go(func() { answers[i], errs[i] = ask(ctx, client, u) })
 	}
 	wg.Wait()
-	var all []rotation.Seen
+	var all []Answer
 	for i, a := range answers {
-		if a.err != nil {
-			failed(urls[i].String(), a.err)
+		if errs[i] != nil {
+			failed(urls[i].String(), errs[i])
 			continue
 		}
-		all = append(all, a.seen)
+		all = append(all, a)
 	}
 	return all, nil
 }
@@ -95,21 +111,21 @@ func (c Config) urls(issuer string) (urls []*url.URL, err error) {
 	return []*url.URL{own}, err
 }
 
-func ask(ctx context.Context, client *http.Client, u *url.URL) (rotation.Seen, error) {
-	data, err := httpclient.Get(ctx, client, u, maxKeySet)
+func ask(ctx context.Context, client *http.Client, u *url.URL) (Answer, error) {
+	data, date, err := httpclient.GetDated(ctx, client, u, maxKeySet)
 	if err != nil {
-		return rotation.Seen{}, err
+		return Answer{}, err
 	}
 	// A key that this program would not publish cannot be in the ring: it is unknown.
 	keys, _, err := jwks.Filter(data)
 	if err != nil {
-		return rotation.Seen{}, err
+		return Answer{}, err
 	}
 	seen := rotation.Seen{By: u.String()}
 	for _, key := range keys {
 		seen.KeyIDs = append(seen.KeyIDs, key.KeyID())
 	}
-	return seen, nil
+	return Answer{seen, date}, nil
 }
 
 // Check returns an error if ring is older than what was seen of it. It passes a
