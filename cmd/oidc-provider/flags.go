@@ -201,6 +201,12 @@ func addWitnessFlags(flags *pflag.FlagSet, urls *[]string, caFile *string) {
 	flags.StringVar(caFile, "witness-ca-file", "", "PEM `FILE` with the CA of the witnesses; default the system's")
 }
 
+// addTrustClockFlag adds the flag with which an operator vouches for the clock.
+func addTrustClockFlag(flags *pflag.FlagSet, trust *bool) {
+	flags.BoolVar(trust, "trust-clock", false,
+		"take the clock of this machine to be right; for machines on which neither NTP nor a witness confirms it")
+}
+
 // recipientFlag is --recipient of commands that seal keys.
 type recipientFlag struct{ recipients []string }
 

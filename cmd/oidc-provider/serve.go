@@ -36,6 +36,8 @@ type serveOptions struct {
 	policy    policyFlags
 	logFormat string
 	logLevel  string
+
+	trustClock bool
 }
 
 func newServeCommand() *cobra.Command {
@@ -99,6 +101,7 @@ func (o *serveOptions) add(cmd *cobra.Command) {
 	addWitnessFlags(flags, &o.managed.Witnesses, &o.managed.WitnessCAFile)
 	flags.StringVar(&o.managed.RollbackState, "rollback-state", "",
 		"`DIR` for what this server has seen of the ring, to reject an old backup after a restart")
+	addTrustClockFlag(flags, &o.trustClock)
 	flags.BoolVar(&o.managed.PublishOnly, "publish-only", false, "publish the documents, and neither sign nor rotate")
 	flags.StringVar(&o.issuer.Issuer, "issuer", defaultIssuer, "`URL` of the issuer, as in the iss claim")
 	flags.StringVar(&o.config.Listen, "listen", config.DefaultListen, "`ADDRESS` for the documents")
@@ -148,7 +151,7 @@ func (o *serveOptions) run(cmd *cobra.Command) error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 
-	cfg := fleet.Config{SettingName: settingName, Metrics: newMetrics(), Log: log}
+	cfg := fleet.Config{SettingName: settingName, TrustClock: o.trustClock, Metrics: newMetrics(), Log: log}
 	if o.file == "" {
 		err = o.fromFlags(ctx, cmd, &cfg)
 	} else {
@@ -187,6 +190,9 @@ func (o *serveOptions) fromFlags(ctx context.Context, cmd *cobra.Command, cfg *f
 		return err
 	}
 	o.managed.Create = !cmd.Flags().Changed("store")
+	if o.managed.Create && !cmd.Flags().Changed("issuer") {
+		cfg.TrustClock = true // an issuer for this machine alone
+	}
 	o.issuer.Managed = &o.managed
 	o.config.Issuers = []config.Issuer{o.issuer}
 	if o.tls.CertFile != "" {
@@ -217,7 +223,7 @@ func tryOpen(ctx context.Context, cfg store.Config) error {
 }
 
 // besideConfig are the flags for what a configuration file does not contain.
-var besideConfig = []string{"config", "log-format", "log-level", "help"}
+var besideConfig = []string{"config", "log-format", "log-level", "trust-clock", "help"}
 
 // fromFile completes cfg for the issuers in the configuration file.
 func (o *serveOptions) fromFile(cmd *cobra.Command, cfg *fleet.Config) (err error) {

@@ -28,6 +28,7 @@ var flagNames = map[string]string{
 	"witnesses":         "--witness",
 	"witnessCAFile":     "--witness-ca-file",
 	"rollbackState":     "--rollback-state",
+	"trustClock":        "--trust-clock",
 	"listen":            "--listen",
 	"adminListen":       "--admin-listen",
 	"tls.certFile":      "--tls-cert",

@@ -232,6 +232,12 @@ type Managed struct {
 	// It must contain nothing else. After a restart, the server rejects a ring
 	// that is older.
 	RollbackState string `yaml:"rollbackState,omitempty"`
+
+	// TrustClock says that the clock of this machine is looked after in a way
+	// that this program cannot see. Otherwise a server rotates only while its
+	// clock is confirmed: by the kernel (NTP), by the answers of the witnesses
+	// that are set, or by the API server that stores the ring.
+	TrustClock bool `yaml:"trustClock,omitempty"`
 }
 
 // SignerAccess returns who may use the signer socket.

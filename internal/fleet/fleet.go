@@ -41,6 +41,9 @@ type Config struct {
 	File    string
 	Content []byte
 
+	// TrustClock says that an operator vouches for the clock of this machine.
+	TrustClock bool
+
 	// Opened is called when the ring of the issuer of a command line is open, with
 	// the ring, and whether its keys were just created. May be nil.
 	Opened func(ring *rotation.Ring, created bool)
@@ -76,7 +79,7 @@ func New(ctx context.Context, cfg Config) (*Fleet, error) {
 	f := &Fleet{cfg: cfg, site: web.NewSite(web.SiteConfig{AnyHost: settings.AnyHost || cfg.File == ""})}
 	f.issuers = &issuers{
 		log: cfg.Log, site: f.site, sockets: signer.NewSockets(cfg.Log, cfg.Metrics), stateDir: settings.StateDir,
-		failFast: cfg.File == "", opened: cfg.Opened, failed: make(chan error, 1),
+		failFast: cfg.File == "", trustClock: cfg.TrustClock, opened: cfg.Opened, failed: make(chan error, 1),
 	}
 	if cfg.File != "" {
 		f.reload = newReloader(cfg.File, cfg.Content, settings, cfg.Log)

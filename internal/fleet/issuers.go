@@ -27,6 +27,8 @@ type issuers struct {
 	// failFast is for the one issuer of a command line: an error ends the
 	// process, and the operator who typed it sees why.
 	failFast bool
+	// trustClock says that an operator vouches for the clock of this machine.
+	trustClock bool
 	// opened is called with the ring of that issuer.
 	opened func(ring *rotation.Ring, created bool)
 

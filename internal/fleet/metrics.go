@@ -71,6 +71,8 @@ var (
 		"Copies that have not confirmed the key of that phase. Absent without copies.", "phase")
 	copiesByDesc = desc("copies_due_timestamp_seconds",
 		"By when the copies must have the next key to keep the schedule. Absent while it waits for none.")
+	clockDesc = desc("clock_confirmed",
+		"1 if the clock of this server is confirmed or trusted: only then it rotates. Absent where it only publishes.")
 	canSignDesc = desc("can_sign", "1 if this server can sign tokens. Absent where it only publishes.")
 
 	mirrorKeysDesc     = desc("mirror_keys", "Third-party keys that are published.")
@@ -88,7 +90,7 @@ var (
 func (s *issuers) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		keysDesc, activeDesc, rotationDesc, readDesc, updatedDesc, generation, failingDesc, failuresDesc, lackingDesc,
-		copiesByDesc, canSignDesc, mirrorKeysDesc, mirrorFetchedDesc, mirrorChangedDesc, mirrorFailingDesc,
+		copiesByDesc, clockDesc, canSignDesc, mirrorKeysDesc, mirrorFetchedDesc, mirrorChangedDesc, mirrorFailingDesc,
 		mirrorFailuresDesc, mirrorChangesDesc, mirrorReturnedDesc, mirrorSkippedDesc,
 	} {
 		ch <- d
@@ -146,6 +148,7 @@ func collectRotator(s sample, r *rotation.Rotator, now time.Time) {
 	s.gauge(generation, float64(ring.Generation))
 	s.gauge(failingDesc, boolean(r.Failure() != nil))
 	if !r.PublishOnly() {
+		s.gauge(clockDesc, boolean(r.CheckClock(now) == nil))
 		_, err := r.Signer(now)
 		s.gauge(canSignDesc, boolean(err == nil))
 	}

@@ -25,6 +25,11 @@ func (m *managed) setPolicy(ctx context.Context) error {
 		if err != nil {
 			return r, err
 		}
+		if next != r {
+			if err := m.mayWrite(r, false); err != nil {
+				return r, err
+			}
+		}
 		before, after = r.Policy, next.Policy
 		if lifetime := time.Duration(after.MaxTokenLifetime); signs && lifetime < signer.MinTokenLifetime {
 			refused = hint.Errorf(fmt.Sprintf("set {policy.maxTokenLifetime} to %v or more", signer.MinTokenLifetime),

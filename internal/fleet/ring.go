@@ -52,6 +52,9 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 		return nil, err
 	}
 	if created {
+		if err := m.mayWrite(ring, true); err != nil {
+			return nil, err
+		}
 		if err := m.handle.Create(ctx, ring); err != nil {
 			return nil, err
 		}
@@ -82,7 +85,7 @@ func (m *managed) openRotator(ctx context.Context, seen []rotation.Seen, state r
 	created bool) (*rotation.Rotator, error) {
 	rotator, err := rotation.Open(ctx, rotation.Config{
 		Store: m.handle.Store, Sealer: m.handle.Sealer, PublishOnly: m.cfg.PublishOnly, Issuer: m.issuer,
-		Seen: seen, RollbackState: state, Publishers: []rotation.Publisher{m.Documents}, Log: m.Log,
+		Seen: seen, RollbackState: state, Publishers: []rotation.Publisher{m.Documents}, Clock: m.evidence(), Log: m.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", m.handle, err)
@@ -110,13 +113,16 @@ func (m *managed) seen(ctx context.Context) (seen []rotation.Seen, state rotatio
 	if len(m.cfg.Witnesses) > 0 {
 		level = slog.LevelWarn
 	}
-	witnesses := witness.Config{URLs: m.cfg.Witnesses, CAFile: m.cfg.WitnessCAFile}
-	seen, err = witnesses.Ask(ctx, m.issuer, func(url string, err error) {
+	answers, err := m.witnesses().AskDated(ctx, m.issuer, func(url string, err error) {
 		if m.waiting.Load() != nil {
 			return // it was logged at the first attempt
 		}
 		m.Log.Log(ctx, level, "the ring is not compared with the keys of a witness", "witness", url, "err", err)
 	})
+	for _, a := range answers {
+		seen = append(seen, a.Seen)
+	}
+	m.noteDates(answers, m.witnesses().Named())
 	if err != nil || m.cfg.RollbackState == "" {
 		return seen, nil, err
 	}

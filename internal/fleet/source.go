@@ -61,7 +61,7 @@ func (s *issuers) newSource(cfg *config.Issuer, docs *web.Documents, before pred
 	if cfg.Managed != nil {
 		return newManaged(managedConfig{
 			Issuer: cfg, Documents: docs, Sockets: s.sockets, Predecessor: before,
-			FailFast: s.failFast, Opened: s.opened, Log: log,
+			FailFast: s.failFast, TrustClock: s.trustClock, Opened: s.opened, Log: log,
 		})
 	}
 	m, err := newMirrored(cfg, docs, s.stateDir, before, s.log)

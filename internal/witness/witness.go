@@ -54,6 +54,12 @@ type Answer struct {
 	Date httpclient.Date
 }
 
+// Asks reports whether there is a server to ask about issuer.
+func (c Config) Asks(issuer string) bool {
+	urls, err := c.urls(issuer)
+	return err == nil && len(urls) > 0
+}
+
 // Named reports whether an operator has named the witnesses. The issuer's own key
 // set may come from this machine.
 func (c Config) Named() bool { return len(c.URLs) > 0 }

@@ -24,11 +24,12 @@ func New(cfg *rest.Config, namespace, name string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := restClient(cfg, server)
-	if err != nil {
+	s := &Store{namespace: namespace, name: name, server: server}
+	s.noteDates()
+	if s.client, err = restClient(cfg, server); err != nil {
 		return nil, hint.Errorf("check the kubeconfig", "connecting to the API server: %w", err)
 	}
-	return &Store{namespace: namespace, name: name, server: server, client: client}, nil
+	return s, nil
 }
 
 func restClient(cfg *rest.Config, server *kube.Server) (*rest.RESTClient, error) {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"oidc-provider/internal/hint"
+	"oidc-provider/internal/httpclient"
 	"oidc-provider/internal/kube"
 	"oidc-provider/rotation"
 )
@@ -37,6 +39,8 @@ type Store struct {
 	namespace, name string
 	server          *kube.Server
 	client          *rest.RESTClient
+
+	date atomic.Pointer[httpclient.Date]
 }
 
 // Close closes the connections to the API server.
