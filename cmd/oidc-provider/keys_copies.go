@@ -126,7 +126,7 @@ func meaning(k copiedKey) string {
 }
 
 func newKeysCopiesAddCommand() *cobra.Command {
-	var ring ringFlags
+	var ring changeFlags
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a copy of the key set that rotations wait for",
@@ -190,7 +190,7 @@ func warnOfPlan(cmd *cobra.Command, r *rotation.Ring, name string, signs time.Ti
 }
 
 func newKeysCopiesRemoveCommand() *cobra.Command {
-	var ring ringFlags
+	var ring changeFlags
 	cmd := &cobra.Command{
 		Use:     "remove NAME",
 		Aliases: []string{"rm"},
@@ -199,7 +199,7 @@ func newKeysCopiesRemoveCommand() *cobra.Command {
 for it continues. What the copy has confirmed is forgotten.`,
 		Example:           `  oidc-provider keys copies remove google-prod`,
 		Args:              exactArgs("NAME"),
-		ValidArgsFunction: completeCopies(&ring, 0),
+		ValidArgsFunction: completeCopies(&ring.ringFlags, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, _, err := changeCopies(cmd, &ring, func(r *rotation.Ring) (*rotation.Ring, error) {
 				return rotation.RemoveCopy(r, args[0], time.Now())
@@ -219,7 +219,7 @@ for it continues. What the copy has confirmed is forgotten.`,
 
 // changeCopies changes the ring in a store, for which it takes no private key,
 // and says whether there was something to change.
-func changeCopies(cmd *cobra.Command, flags *ringFlags, change func(*rotation.Ring) (*rotation.Ring, error)) (
+func changeCopies(cmd *cobra.Command, flags *changeFlags, change func(*rotation.Ring) (*rotation.Ring, error)) (
 	r *rotation.Ring, changed bool, err error) {
 	s, err := flags.openWithoutKeys(cmd)
 	if err != nil {

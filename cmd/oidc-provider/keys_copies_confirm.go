@@ -14,7 +14,7 @@ import (
 )
 
 func newKeysCopiesConfirmCommand() *cobra.Command {
-	var ring ringFlags
+	var ring changeFlags
 	var from string
 	cmd := &cobra.Command{
 		Use:   "confirm COPY {KID | --from FILE}",
@@ -48,9 +48,9 @@ It needs no private key: sealed keys stay sealed.`,
 		Args: minimumArgs(1, "COPY", "KID"),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			if len(args) == 0 {
-				return completeCopies(&ring, 0)(cmd, args, word)
+				return completeCopies(&ring.ringFlags, 0)(cmd, args, word)
 			}
-			return completeKeys(&ring, 1)(cmd, args, word)
+			return completeKeys(&ring.ringFlags, 1)(cmd, args, word)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := confirmation{name: args[0], kids: args[1:]}

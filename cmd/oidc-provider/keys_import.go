@@ -17,7 +17,7 @@ import (
 )
 
 func newKeysImportCommand() *cobra.Command {
-	var ring ringFlags
+	var ring changeFlags
 	var policy policyFlags
 	var seal recipientFlag
 	var exclude bool
@@ -77,7 +77,7 @@ kube-apiserver sees the key: that is for the keys of legacy Secret tokens.`,
 					return hint.Errorf("import the public half: openssl pkey -pubout",
 						"--exclude-from-discovery is for public keys: a key that signs must be in the key set")
 				}
-				p, err := policy.newPolicy(cmd.Flags(), &ring)
+				p, err := policy.newPolicy(cmd.Flags(), &ring.ringFlags)
 				if err != nil {
 					return err
 				}

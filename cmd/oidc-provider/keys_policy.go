@@ -202,7 +202,7 @@ func printPlan(w io.Writer, r *rotation.Ring, now time.Time) {
 }
 
 func newKeysPolicySetCommand() *cobra.Command {
-	var ring ringFlags
+	var ring changeFlags
 	var policy policyFlags
 	var dryRun bool
 	cmd := &cobra.Command{
@@ -237,7 +237,7 @@ writes its own value into the ring again. Change it there.`,
 	return cmd
 }
 
-func setPolicy(cmd *cobra.Command, ring *ringFlags, p rotation.Policy, dryRun bool) error {
+func setPolicy(cmd *cobra.Command, ring *changeFlags, p rotation.Policy, dryRun bool) error {
 	s, err := ring.openWithoutKeys(cmd)
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 )
 
 func newKeysResealCommand() *cobra.Command {
-	var ring ringFlags
+	var ring changeFlags
 	var seal recipientFlag
 	var plain, force bool
 	cmd := &cobra.Command{

@@ -39,7 +39,7 @@ the key from registered copies yourself.`,
 		Example: `  oidc-provider keys revoke JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE --dry-run
   oidc-provider keys revoke JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE`,
 		Args:              exactArgs("KID"),
-		ValidArgsFunction: completeKeys(&revoke.ring, 0),
+		ValidArgsFunction: completeKeys(&revoke.ring.ringFlags, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			revoke.kid = args[0]
 			return revoke.run(cmd)
@@ -54,7 +54,7 @@ the key from registered copies yourself.`,
 
 // A revocation is a run of `keys revoke`.
 type revocation struct {
-	ring          ringFlags
+	ring          changeFlags
 	kid           string
 	force, dryRun bool
 	explained     bool // what it does was printed

@@ -13,7 +13,7 @@ import (
 )
 
 func newKeysRotateCommand() *cobra.Command {
-	var ring ringFlags
+	var ring changeFlags
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "rotate",

@@ -21,6 +21,8 @@ type Handle struct {
 
 	name   string
 	issuer string // whose ring it must be, "" for any
+
+	guard func(*rotation.Ring) error // refuses a change; may be nil
 }
 
 // Open opens the store that cfg describes. It sends nothing, and nothing has to
@@ -40,6 +42,14 @@ func OpenFor(cfg Config, issuer string) (*Handle, error) {
 		return nil, err
 	}
 	return &Handle{Store: s, Sealer: sealer, name: cfg.Store, issuer: issuer}, nil
+}
+
+// Guarded returns h with a check that precedes every change of a ring. The caller
+// must close it in the place of h.
+func (h *Handle) Guarded(check func(*rotation.Ring) error) *Handle {
+	guarded := *h
+	guarded.guard = check
+	return &guarded
 }
 
 // Close closes the connections to the store and to the KMS plugin.
@@ -78,6 +88,11 @@ func (h *Handle) Update(ctx context.Context, change func(*rotation.Ring) (*rotat
 	r, err := rotation.Update(ctx, h.Store, h.Sealer, func(r *rotation.Ring) (*rotation.Ring, error) {
 		if err := h.check(r); err != nil {
 			return r, err
+		}
+		if h.guard != nil {
+			if err := h.guard(r); err != nil {
+				return r, err
+			}
 		}
 		return change(r)
 	})
