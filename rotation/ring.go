@@ -3,6 +3,7 @@ package rotation
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,10 +20,13 @@ import (
 
 // The versions of the document that this program reads and writes. A ring with
 // copies has a version of its own, since a program that does not know of copies
-// would rotate without waiting for them.
+// would rotate without waiting for them. So has a ring whose clock was repaired,
+// which a program that does not know of it would take for an old backup. (Version 3
+// is for signed rings.)
 const (
-	ringVersion   = 1
-	copiesVersion = 2
+	ringVersion     = 1
+	copiesVersion   = 2
+	repairedVersion = 4
 )
 
 // maxHistory is more changes than most rings see in a year.
@@ -39,8 +43,11 @@ type Ring struct {
 	Generation int64 `json:"generation"`
 
 	// Updated is the time of the last write: the newest event that is known to
-	// be in the past. No correct clock shows an earlier time.
-	Updated time.Time `json:"updated"`
+	// be in the past. No correct clock shows an earlier time, unless the clock of
+	// the writer was wrong: [RepairClock] moves Updated back, and leaves a mark in
+	// ClockRepairs, of which the last few are kept.
+	Updated      time.Time     `json:"updated"`
+	ClockRepairs []ClockRepair `json:"clockRepairs,omitempty"`
 
 	// History has the times at which earlier generations were written, the
 	// latest first, at most [maxHistory]. It identifies a ring that developed
@@ -184,9 +191,9 @@ func decode(data []byte) (*Ring, error) {
 	switch {
 	case head.Version < 1:
 		return nil, hint.Errorf("is {store} correct?", "this JSON document is not a ring")
-	case head.Version > copiesVersion:
+	case head.Version > copiesVersion && head.Version != repairedVersion:
 		return nil, hint.Errorf("upgrade oidc-provider",
-			"it has version %d, and this program reads versions up to %d", head.Version, copiesVersion)
+			"it has version %d, and this program reads versions up to %d", head.Version, repairedVersion)
 	}
 	r := new(Ring)
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -238,7 +245,7 @@ func (r *Ring) check() error {
 			return fmt.Errorf("key %q: the private half must be %s in this ring", k.KeyID, r.sealing())
 		}
 	}
-	if err := r.checkCopies(); err != nil {
+	if err := errors.Join(r.checkCopies(), r.checkRepairs()); err != nil {
 		return err
 	}
 	return r.checkChain()
@@ -246,7 +253,10 @@ func (r *Ring) check() error {
 
 // version returns the version of the document for r.
 func (r *Ring) version() int {
-	if len(r.Copies) > 0 {
+	switch {
+	case len(r.ClockRepairs) > 0:
+		return repairedVersion
+	case len(r.Copies) > 0:
 		return copiesVersion
 	}
 	return ringVersion

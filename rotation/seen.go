@@ -64,7 +64,7 @@ func (r *Ring) contradicts(seen Seen) string {
 	theirs := fmt.Sprintf("%s has seen generation %d of %s", seen.By, seen.Generation, seen.Updated.Format(time.RFC3339))
 	ours := fmt.Sprintf("this is generation %d of %s", r.Generation, r.Updated.Format(time.RFC3339))
 	switch {
-	case r.Generation < seen.Generation || r.Updated.Before(seen.Updated):
+	case r.Generation < seen.Generation || r.Updated.Before(seen.Updated) && !r.repaired(seen):
 		return "the ring went back in time: " + theirs + ", and " + ours
 	case seen.Generation > 0 && !r.passed(seen.Generation, seen.Updated):
 		return "the ring has another history: " + theirs + ", and " + ours + ", which did not develop from it"

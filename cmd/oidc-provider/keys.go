@@ -16,6 +16,6 @@ change within two seconds.`,
 	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(),
 		newKeysImportCommand(),
 		newKeysPolicyCommand(), newKeysCopiesCommand(), newKeysBackupCommand(),
-		newKeysRestoreCommand(), newKeysResealCommand(), newKeysRBACCommand())
+		newKeysRestoreCommand(), newKeysRepairCommand(), newKeysResealCommand(), newKeysRBACCommand())
 	return cmd
 }

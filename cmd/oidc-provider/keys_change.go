@@ -62,7 +62,7 @@ func (f *changeFlags) guard(cmd *cobra.Command) func(*store.Handle, error) (*sto
 // checkClock refuses a clock that is known to be wrong, and warns of one that
 // nothing confirms, unless the ring was just written at about the same time.
 func (f *changeFlags) checkClock(cmd *cobra.Command, r *rotation.Ring) error {
-	confirmed, err := f.evidence(cmd, r)
+	confirmed, err := f.evidence(cmd, r, true)
 	if err != nil {
 		return err
 	}
@@ -73,8 +73,9 @@ func (f *changeFlags) checkClock(cmd *cobra.Command, r *rotation.Ring) error {
 }
 
 // evidence reports whether anything confirms the clock, and returns an error if it
-// is known to be wrong. Witnesses are asked where the kernel says nothing.
-func (f *changeFlags) evidence(cmd *cobra.Command, r *rotation.Ring) (confirmed bool, err error) {
+// is known to be wrong. Witnesses are asked where the kernel says nothing. The
+// issuer's own key set, which may come from this machine, counts if own is set.
+func (f *changeFlags) evidence(cmd *cobra.Command, r *rotation.Ring, own bool) (confirmed bool, err error) {
 	if clock.Synchronised() {
 		return true, nil
 	}
@@ -88,7 +89,7 @@ func (f *changeFlags) evidence(cmd *cobra.Command, r *rotation.Ring) (confirmed 
 	}
 	e := clock.New()
 	for _, a := range answers {
-		e.Add(a.By, a.Date, true)
+		e.Add(a.By, a.Date, own || witnesses.Named())
 	}
 	confirmed, wrong := e.Check(time.Now(), time.Duration(r.Policy.ClockSkew))
 	if wrong != nil {
