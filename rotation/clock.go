@@ -76,11 +76,8 @@ func (c *clockState) observe(now time.Time, ring *Ring) {
 	if c.evidence != nil {
 		var confirmed bool
 		confirmed, next.wrong = c.evidence(now, skew)
-		switch {
-		case confirmed && next.wrong == nil:
+		if confirmed && next.wrong == nil {
 			next.confirmed = now
-		case Jumped(next.confirmed, now).Abs() > skew:
-			next.confirmed = time.Time{}
 		}
 	}
 	if !ring.Updated.Equal(next.future) {
@@ -142,10 +139,15 @@ func (v *verdict) signsAt(ring *Ring, now time.Time) (time.Time, error) {
 		}
 		return at, nil
 	}
-	if active := ring.Active(now); v.isFuture(ring, now) && active != nil && active.hasPrivate() {
-		return now, nil
+	if !v.isFuture(ring, now) {
+		return at, nil
 	}
-	return at, nil
+	for _, present := range []time.Time{now, ring.lastEvent(now)} {
+		if active := ring.Active(present); active != nil && active.hasPrivate() {
+			return present, nil
+		}
+	}
+	return at, nil // the key of the present was revoked, or its private half deleted
 }
 
 // Jumped returns how far the wall clock has advanced more than the monotonic

@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"time"
+	"unsafe"
 )
 
 // OpenAt and Tick let the simulation give each replica a clock of its own.
@@ -22,3 +23,19 @@ func (v *View) Pending() *Ring { return v.pending }
 // LastRead returns when the ring was last read, on the replica's clock: another
 // pointer each time.
 func (r *Rotator) LastRead() *time.Time { return r.read.Load() }
+
+// Reading returns the time that a clock shows when its monotonic clock has run for
+// the given time: what [time.Now] returns on a machine whose clock is set.
+func Reading(wall time.Time, monotonic time.Duration) time.Time {
+	const hasMonotonic = 1 << 63
+	since := wall.Unix() - time.Date(1885, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	t := time.Time{}
+	raw := (*struct {
+		wall uint64
+		ext  int64
+		loc  *time.Location
+	})(unsafe.Pointer(&t))
+	raw.wall = hasMonotonic | uint64(since)<<30 | uint64(wall.Nanosecond())
+	raw.ext = int64(monotonic) + 1
+	return t
+}

@@ -30,7 +30,7 @@ func RepairClock(r *Ring, now time.Time) (*Ring, error) {
 			"the ring is not from the future: it was last written at %s", r.Updated.Format(time.RFC3339))
 	}
 	next, future := r.begin(now)
-	now = now.Round(0).UTC()
+	now = r.lastEvent(now)
 	next.Updated = now
 	marks := append(slices.Clone(r.ClockRepairs), ClockRepair{next.Generation, future})
 	next.ClockRepairs = marks[max(0, len(marks)-maxRepairs):]
@@ -38,6 +38,27 @@ func RepairClock(r *Ring, now time.Time) (*Ring, error) {
 	next.repairTimes(now)
 	next.repairPlans(now, r.Active(future).KeyID)
 	return next, nil
+}
+
+// lastEvent returns now, or an event of a key that is later by no more than the
+// skew: this clock may be behind the one that noted it.
+func (r *Ring) lastEvent(now time.Time) time.Time {
+	last := now.Round(0).UTC()
+	note := func(at time.Time) {
+		if !r.isAhead(at, now) {
+			last = latest(last, at)
+		}
+	}
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		note(k.Created)
+		note(k.ConfirmedAt)
+		note(k.RevokedAt)
+		for _, at := range k.CopyConfirmedAt {
+			note(at)
+		}
+	}
+	return last
 }
 
 // repairTimes moves what has happened after now to now. Nobody can follow an older

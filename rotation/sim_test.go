@@ -46,6 +46,7 @@ type simTotal struct {
 	Tokens, Keys, Signed, Gone, Revoked     int
 	Writes, Faults, RelyingParties, Refused int
 	Copies, Brought, Lost, Waited           int
+	Wrong, Future                           int // clocks, rings
 }
 
 func (s *simTotal) add(w *world) {
@@ -63,6 +64,8 @@ func (s *simTotal) add(w *world) {
 	s.Brought += w.count.brought
 	s.Lost += w.count.lost
 	s.Waited += w.count.waited
+	s.Wrong += w.count.wrong
+	s.Future += w.count.future
 }
 
 var (
@@ -132,9 +135,25 @@ func (w *world) actions(aheads []time.Duration, copies []string) map[string]func
 			// A clock is set, never backwards past what it has shown by
 			// more than the skew; the loop wakes soon after.
 			rep := replica(t)
-			rep.offset = w.drawOffset(t)
+			if rep.rightClock(w) {
+				rep.offset = w.drawOffset(t)
+			}
 			w.tick(rep)
 		},
+		"wrong clock": func(t *rapid.T) { w.wrongClock(t, replica(t)) },
+		"unsure clock": func(t *rapid.T) {
+			rep := replica(t)
+			rep.offset, rep.evidence = w.drawOffset(t), unknown
+			w.start(rep)
+		},
+		"ntp": func(t *rapid.T) {
+			for _, rep := range w.replicas {
+				if rep.evidence != trusted {
+					w.setClock(rep, w.drawOffset(t))
+				}
+			}
+		},
+		"future": w.ringFromTheFuture,
 		"rotate": func(t *rapid.T) {
 			w.rotate(rapid.Bool().Draw(t, "force"), clock(t))
 		},

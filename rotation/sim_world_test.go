@@ -34,6 +34,8 @@ type link struct {
 	// doubt is the two rings that may be true after a write of unknown
 	// outcome, until the next read.
 	doubt []*rotation.Ring
+	// rep is the replica, nil for an operator.
+	rep *replica
 }
 
 func (l *link) Load(ctx context.Context) ([]byte, rotation.Version, error) {
@@ -45,6 +47,9 @@ func (l *link) Load(ctx context.Context) ([]byte, rotation.Version, error) {
 }
 
 func (l *link) Swap(ctx context.Context, data []byte, old rotation.Version) error {
+	if l.rep != nil {
+		l.rep.checkWrites(l.w)
+	}
 	before := l.w.store.Data()
 	err := l.Handle.Swap(ctx, data, old)
 	if err != nil && !errors.Is(err, rotation.ErrConflict) && !l.Cut() {
@@ -90,9 +95,11 @@ type replica struct {
 	read     time.Time
 	lastRead *time.Time
 
-	offset time.Duration // its clock is that much ahead
-	places [2]*place
-	r      *rotation.Rotator // nil while it is down
+	offset   time.Duration // its clock is that much ahead
+	evidence evidence      // for its clock
+	sure     bool          // the evidence was good when it asked last
+	places   [2]*place
+	r        *rotation.Rotator // nil while it is down
 }
 
 func (rep *replica) shows(kid string) bool {
@@ -114,6 +121,7 @@ type world struct {
 	ring   *rotation.Ring // what is in the store
 	kept   bool           // it must not be replaced now
 	branch bool           // what is written now follows an old backup
+	future bool           // the ring is from the future
 	backup []byte         // an old document
 
 	// A write that was answered with an error may land at landAt, lateBy
@@ -148,7 +156,7 @@ type world struct {
 
 	emergency bool   // an operator is forcing or revoking
 	waits     string // the key that waits for the copy that is being named, or has lost it, as an operator read
-	count     struct{ tokens, refused, fetches, copies, brought, lost, waited int }
+	count     struct{ tokens, refused, fetches, copies, brought, lost, waited, wrong, future int }
 }
 
 var simStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -194,6 +202,10 @@ func newWorld(t rapid.TB, p rotation.Policy, kind storetest.Kind, sealed bool) *
 		rep := &replica{
 			link: w.cli(), memory: &store.Memory{}, sealer: &box{owner: "replicas"}, publishOnly: i == 3,
 			places: [2]*place{{w: w}, {w: w}},
+		}
+		rep.link.rep = rep
+		if i == 1 {
+			rep.evidence = trusted
 		}
 		w.replicas = append(w.replicas, rep)
 		w.start(rep)
@@ -267,12 +279,13 @@ func (w *world) land() {
 
 func (w *world) start(rep *replica) {
 	rep.places[0].shown, rep.places[1].shown = nil, nil
+	rep.learn(w)
 	r, err := rotation.OpenAt(context.Background(), rotation.Config{
 		Store: rep.link, Issuer: simIssuer, Generate: w.generate,
-		Sealer: rep.sealer, PublishOnly: rep.publishOnly, RollbackState: rep.memory,
+		Sealer: rep.sealer, PublishOnly: rep.publishOnly, RollbackState: rep.memory, Clock: rep.clock(),
 		Publishers: []rotation.Publisher{rep.places[0], rep.places[1]},
 		Log:        slog.New(slog.NewTextHandler(&w.out, nil)),
-	}, w.now.Add(rep.offset))
+	}, rep.local(w))
 	if err != nil {
 		fmt.Fprintln(&w.out, err)
 	}
@@ -286,7 +299,8 @@ func (w *world) tick(rep *replica) {
 		if rep.r == nil {
 			return
 		}
-		again, err := rep.r.Tick(context.Background(), w.now.Add(rep.offset))
+		rep.learn(w)
+		again, err := rep.r.Tick(context.Background(), rep.local(w))
 		if err != nil {
 			fmt.Fprintln(&w.out, err)
 		}
@@ -321,7 +335,7 @@ func (w *world) pass(d time.Duration) {
 			if rep.r == nil {
 				continue
 			}
-			local := w.now.Add(rep.offset)
+			local := rep.local(w)
 			at := rep.r.View().Ring().NextInstant(local)
 			if at.IsZero() {
 				continue
@@ -362,7 +376,7 @@ func (w *world) fetch() {
 		party.keys = nil
 		for n := range w.replicas {
 			rep := w.replicas[(i+n)%len(w.replicas)]
-			if rep.r == nil || rep.r.Ready(w.now.Add(rep.offset)) != nil {
+			if rep.r == nil || rep.r.Ready(rep.local(w)) != nil {
 				continue
 			}
 			w.count.fetches++
@@ -378,7 +392,7 @@ func (w *world) sign(rep *replica) {
 	if rep.r == nil || rep.publishOnly {
 		return
 	}
-	local := w.now.Add(rep.offset)
+	local := rep.local(w)
 	s, err := rep.r.Signer(local)
 	if err != nil {
 		w.count.refused++
@@ -387,8 +401,12 @@ func (w *world) sign(rep *replica) {
 	}
 	w.count.tokens++
 	kid := s.Key.KeyID()
+	exp := rep.expires(w, s.MaxTokenLifetime)
+	if exp.Before(w.now.Add(-w.skew / 2)) {
+		return // it is signed too late for every other clock
+	}
 	w.checkSigned(rep, kid, local)
-	if exp := local.Add(s.MaxTokenLifetime); exp.After(w.tokens[kid]) {
+	if exp.After(w.tokens[kid]) {
 		w.tokens[kid] = exp
 	}
 }

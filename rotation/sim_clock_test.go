@@ -1,0 +1,167 @@
+package rotation_test
+
+import (
+	"errors"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"oidc-provider/internal/store/storetest"
+	"oidc-provider/rotation"
+)
+
+// The clocks of the simulation that are wrong, from boot or after a jump, and what
+// the machine knows about them.
+
+// evidence is what a replica can learn about its clock.
+type evidence int
+
+const (
+	confirmed evidence = iota // as long as the clock is right
+	trusted                   // by an operator, who sees to it
+	unknown                   // nothing says anything
+	wrong                     // something contradicts it
+	disputed                  // the kernel confirms it, and others contradict it
+)
+
+func (rep *replica) clock() rotation.Clock {
+	if rep.evidence == trusted {
+		return nil
+	}
+	return func(time.Time, time.Duration) (bool, error) {
+		switch rep.evidence {
+		case confirmed:
+			return true, nil
+		case wrong:
+			return false, errors.New("a witness shows another time")
+		case disputed:
+			return true, errors.New("witnesses show another time")
+		}
+		return false, nil
+	}
+}
+
+// local is what its clock shows. The monotonic clock is that of true time.
+func (rep *replica) local(w *world) time.Time {
+	return rotation.Reading(w.now.Add(rep.offset), w.now.Sub(simStart))
+}
+
+// rightClock reports whether its clock is as right as clocks are.
+func (rep *replica) rightClock(w *world) bool { return rep.offset.Abs() <= w.skew/2 }
+
+// healthyClock reports whether it has also learnt that.
+func (rep *replica) healthyClock(w *world) bool { return rep.sure && rep.rightClock(w) }
+
+// learn is called when the replica asks for evidence.
+func (rep *replica) learn(w *world) {
+	rep.sure = rep.rightClock(w) && (rep.evidence == confirmed || rep.evidence == trusted)
+}
+
+// believes reports whether the replica can only take the ring's word for the time,
+// and that was wrong when it last read it.
+func (rep *replica) believes(w *world) bool {
+	return !rep.healthyClock(w) && rep.r.View().Ring().Updated.After(w.now.Add(w.skew))
+}
+
+// checkWrites is called when it writes the ring.
+func (rep *replica) checkWrites(w *world) {
+	if !rep.rightClock(w) {
+		w.t.Fatalf("invariant 9: a machine whose clock is %v ahead writes the ring", rep.offset)
+	}
+	if w.future && w.ring.Updated.After(rep.local(w)) {
+		w.t.Fatalf("invariant 9: a ring from the future is written %v before its time", w.ring.Updated.Sub(rep.local(w)))
+	}
+}
+
+// expires returns when a token with the longest lifetime expires for those whose
+// clock is right. A token of a machine whose clock is ahead says that it was issued
+// later than now. No right clock accepts it before that time; what it is worth then
+// is that machine's own problem.
+func (rep *replica) expires(w *world, lifetime time.Duration) time.Time {
+	return earlier(rep.local(w).Round(0), w.now.Add(w.skew)).Add(lifetime)
+}
+
+var wrongBy = []time.Duration{time.Hour, 3 * 24 * time.Hour, 40 * 24 * time.Hour, 2 * 365 * 24 * time.Hour}
+
+// wrongClock makes a clock wrong: from boot, or while the replica runs.
+func (w *world) wrongClock(t *rapid.T, rep *replica) {
+	by := rapid.SampledFrom(wrongBy).Draw(t, "by")
+	if rapid.Bool().Draw(t, "behind") {
+		by = -by
+	}
+	known := rapid.SampledFrom([]evidence{unknown, wrong, disputed}).Draw(t, "evidence")
+	w.setWrong(rep, by, known, rapid.Bool().Draw(t, "boot"))
+}
+
+func (w *world) setWrong(rep *replica, by time.Duration, known evidence, boot bool) {
+	w.count.wrong++
+	boot = boot || rep.evidence == trusted
+	rep.offset, rep.evidence = by, known
+	if boot {
+		w.start(rep)
+	}
+	w.sign(rep)
+	w.tick(rep)
+}
+
+// setClock is NTP at work.
+func (w *world) setClock(rep *replica, offset time.Duration) {
+	rep.offset = offset
+	if rep.evidence != trusted {
+		rep.evidence = confirmed
+	}
+	w.sign(rep)
+}
+
+// ringFromTheFuture is an operator's change on a machine whose clock is ahead, and,
+// after a while, its repair.
+func (w *world) ringFromTheFuture(t *rapid.T) {
+	ahead := rapid.SampledFrom(wrongBy).Draw(t, "ahead")
+	change := rapid.SampledFrom([]string{"import", "policy", "rotate", "force", "revoke"}).Draw(t, "change")
+	span := rapid.SampledFrom(spans).Draw(t, "span")
+	w.now = latest(w.now, w.landAt) // nothing is on its way
+	w.land()
+	w.store.FailSwap(storetest.NoFault)
+	if !w.changeInTheFuture(ahead, change) {
+		return // it was refused, or lost
+	}
+	w.pass(min(span, ahead/2))
+	w.repair(w.now.Add(w.drawOffset(t)))
+}
+
+// changeInTheFuture reports whether the ring is from the future afterwards.
+func (w *world) changeInTheFuture(ahead time.Duration, change string) bool {
+	at := w.now.Add(ahead)
+	switch change {
+	case "import":
+		key, _ := w.generate(rotation.Policy{})
+		w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+			return rotation.ImportVerifying(r, key.PublicKey, false, at)
+		})
+	case "policy":
+		w.setPolicy(rotation.Policy{Schedule: "@every 31h"}, at)
+	case "rotate":
+		w.rotate(false, at)
+	case "force":
+		w.rotate(true, at)
+	case "revoke":
+		w.revoke(w.ring.Active(w.ring.At(w.now)).KeyID, at)
+	}
+	w.future = w.ring.Updated.Equal(at)
+	if w.future {
+		w.count.future++
+	}
+	if w.future && change == "revoke" {
+		// The key that is active in the future takes over now.
+		w.exempt[w.ring.Active(w.ring.Updated).KeyID] = true
+	}
+	return w.future
+}
+
+// repair ends it, however often the store fails.
+func (w *world) repair(now time.Time) {
+	for w.ring.Updated.After(now.Add(w.skew)) {
+		w.operate(func(r *rotation.Ring) (*rotation.Ring, error) { return rotation.RepairClock(r, now) })
+	}
+	w.future = false
+}
