@@ -76,7 +76,7 @@ func (c *clockState) observe(now time.Time, ring *Ring) {
 	if c.evidence != nil {
 		var confirmed bool
 		confirmed, next.wrong = c.evidence(now, skew)
-		if confirmed && next.wrong == nil {
+		if confirmed {
 			next.confirmed = now
 		}
 	}

@@ -2,6 +2,7 @@ package rotation_test
 
 import (
 	"errors"
+	"testing"
 	"time"
 
 	"pgregory.net/rapid"
@@ -117,7 +118,7 @@ func (w *world) setClock(rep *replica, offset time.Duration) {
 // after a while, its repair.
 func (w *world) ringFromTheFuture(t *rapid.T) {
 	ahead := rapid.SampledFrom(wrongBy).Draw(t, "ahead")
-	change := rapid.SampledFrom([]string{"import", "policy", "rotate", "force", "revoke"}).Draw(t, "change")
+	change := rapid.SampledFrom([]string{"import", "confirm", "policy", "rotate", "force", "revoke"}).Draw(t, "change")
 	span := rapid.SampledFrom(spans).Draw(t, "span")
 	w.now = latest(w.now, w.landAt) // nothing is on its way
 	w.land()
@@ -138,6 +139,10 @@ func (w *world) changeInTheFuture(ahead time.Duration, change string) bool {
 		w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
 			return rotation.ImportVerifying(r, key.PublicKey, false, at)
 		})
+	case "confirm":
+		for name := range w.copies {
+			w.confirmCopy(name, at)
+		}
 	case "policy":
 		w.setPolicy(rotation.Policy{Schedule: "@every 31h"}, at)
 	case "rotate":
@@ -158,10 +163,167 @@ func (w *world) changeInTheFuture(ahead time.Duration, change string) bool {
 	return w.future
 }
 
+// mustSign expects that every replica can sign: those that run, and one that starts.
+func (w *world) mustSign() {
+	for i, rep := range w.replicas {
+		if i == 0 {
+			w.start(rep)
+		}
+		if _, err := rep.r.Signer(rep.local(w)); err != nil && !rep.publishOnly {
+			w.t.Fatalf("invariant 9: replica %d does not sign: %v", i, err)
+		}
+	}
+}
+
+// mustBeGone expects that a key is not kept for as long as a wrong clock said.
+func (w *world) mustBeGone(kid string) {
+	if !w.gone[kid] {
+		w.t.Fatalf("progress: key %s is still in the ring", kid)
+	}
+}
+
+// TestSimulationClocks has the accidents with clocks, one at a time.
+func TestSimulationClocks(t *testing.T) {
+	const day = 24 * time.Hour
+	monthly := rotation.Policy{Schedule: "@every 720h"}
+	for _, tt := range []struct {
+		name   string
+		p      rotation.Policy
+		script func(*world)
+	}{
+		{"a ring write by a machine an hour ahead", monthly, func(w *world) {
+			w.pass(day)
+			w.replicas[2].offset, w.replicas[2].evidence = 0, unknown
+			w.changeInTheFuture(time.Hour, "import")
+			for range 5 {
+				w.pass(10 * time.Minute)
+				w.mustSign()
+			}
+			w.pass(time.Hour) // its time comes: nobody has repaired it
+			w.future = false
+			w.setClock(w.replicas[2], 0)
+			w.pass(3 * day)
+			w.checkProgress(3 * day)
+		}},
+		{"the same, shortly before an activation", rotation.Policy{Schedule: "@every 72h"}, func(w *world) {
+			w.pass(3*day - 30*time.Minute)
+			w.changeInTheFuture(time.Hour, "import")
+			w.pass(50 * time.Minute) // past it
+			w.mustSign()
+			w.repair(w.now)
+			w.pass(4 * day)
+			w.checkProgress(4 * day)
+		}},
+		{"a ring write by a machine four days ahead", rotation.Policy{Schedule: "@every 72h"}, func(w *world) {
+			w.pass(time.Hour)
+			w.changeInTheFuture(4*day, "import")
+			w.pass(3 * day)
+			w.mustSign()
+			w.repair(w.now)
+			w.pass(3 * day)
+			w.checkProgress(3 * day)
+		}},
+		{"its repair by a machine whose clock is a little behind", monthly, func(w *world) {
+			w.changeInTheFuture(40*day, "import")
+			w.repair(w.now.Add(-w.skew / 2))
+			w.pass(3 * day)
+			w.checkProgress(3 * day)
+		}},
+		{"the same, on clocks that differ, and a key that is to be removed", rotation.Policy{Schedule: "@every 72h", MaxTokenLifetime: rotation.Duration(day)}, func(w *world) {
+			w.replicas[0].offset = w.skew / 2
+			w.replicas[1].offset, w.replicas[1].evidence = -w.skew/2, confirmed
+			w.pass(3*day + time.Hour)
+			remove := w.ring.Keys[0].RemoveAt()
+			w.pass(remove.Sub(w.now) - 2*time.Hour)
+			w.changeInTheFuture(remove.Sub(w.now)+time.Second, "import")
+			w.pass(2*time.Hour + w.skew)
+			w.future = false
+		}},
+		{"a server that boots 40 days ahead", monthly, func(w *world) {
+			w.pass(29 * day)
+			for _, known := range []evidence{unknown, wrong, disputed} {
+				w.setWrong(w.replicas[0], 40*day, known, true)
+				w.pass(13 * time.Hour)
+			}
+			w.setClock(w.replicas[0], 0)
+			w.pass(3 * day)
+			w.checkProgress(3 * day)
+		}},
+		{"a clock that jumps 40 days ahead", monthly, func(w *world) {
+			w.pass(29 * day)
+			w.setWrong(w.replicas[0], 40*day, unknown, false)
+			w.pass(13 * time.Hour)
+			w.setClock(w.replicas[0], 0)
+			w.pass(3 * day)
+			w.checkProgress(3 * day)
+		}},
+		{"a server that boots years behind", rotation.Policy{Schedule: "@every 30h"}, func(w *world) {
+			w.setWrong(w.replicas[0], -2*365*day, unknown, true)
+			w.pass(3 * day)
+			w.mustSign()
+			w.checkProgress(3 * day)
+		}},
+		{"a rotation that was forced a year ahead, and its repair", monthly, func(w *world) {
+			w.pass(day)
+			w.changeInTheFuture(365*day, "force")
+			w.pass(3 * day)
+			w.mustSign()
+			w.replicas[2].r = nil
+			w.repair(w.now)
+			w.pass(day)
+			w.start(w.replicas[2]) // it remembers the ring from the future
+			w.pass(3 * day)
+			w.mustSign()
+			w.checkProgress(3 * day)
+			w.pass(70 * day)
+			w.mustBeGone(simKeys[0].KeyID())
+			w.mustBeGone(simKeys[1].KeyID()) // in the future, it seemed to sign
+		}},
+		{"a rotation from the future, and a shorter lifetime", rotation.Policy{Schedule: "@every 1h", PublishAhead: rotation.Duration(2 * time.Hour), MaxTokenLifetime: rotation.Duration(3 * day)}, func(w *world) {
+			w.replicas[2].offset, w.replicas[2].evidence = 0, unknown
+			w.start(w.replicas[2])
+			w.changeInTheFuture(day, "force")
+			w.pass(time.Hour)
+			w.repair(w.now)
+			w.setPolicy(rotation.Policy{MaxTokenLifetime: rotation.Duration(10 * time.Minute)}, w.now)
+			w.pass(2 * day)
+		}},
+		{"a revocation by a machine that is a year ahead", monthly, func(w *world) {
+			w.pass(day)
+			w.changeInTheFuture(365*day, "revoke")
+			w.pass(day)
+			w.mustSign()
+			w.repair(w.now)
+			w.pass(3 * day)
+			w.checkProgress(3 * day)
+			w.mustBeGone(simKeys[0].KeyID())
+		}},
+		{"a copy that is confirmed by a machine that is a year ahead", rotation.Policy{Schedule: "@every 72h"}, func(w *world) {
+			w.addCopy("google", w.now)
+			w.changeInTheFuture(365*day, "confirm")
+			w.pass(day)
+			w.repair(w.now)
+			w.pass(3 * day)
+			w.checkProgress(3 * day)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, kind := range storetest.Kinds {
+				tt.script(newWorld(t, tt.p.WithDefaults(), kind, false))
+			}
+		})
+	}
+}
+
 // repair ends it, however often the store fails.
 func (w *world) repair(now time.Time) {
-	for w.ring.Updated.After(now.Add(w.skew)) {
-		w.operate(func(r *rotation.Ring) (*rotation.Ring, error) { return rotation.RepairClock(r, now) })
+	for range 10 {
+		if w.ring.Updated.After(now.Add(w.skew)) {
+			w.operate(func(r *rotation.Ring) (*rotation.Ring, error) { return rotation.RepairClock(r, now) })
+		}
 	}
-	w.future = false
+	w.future = w.ring.Updated.After(now.Add(w.skew))
+	if w.future {
+		w.t.Fatalf("progress: a ring from the future is not repaired")
+	}
 }

@@ -65,6 +65,10 @@ func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) (view 
 	if err := r.clock.mayWrite(now, ring); err != nil {
 		return &View{ring: ring}, false, err
 	}
+	if now.Before(ring.Updated) {
+		// The clock of the last writer is ahead of this one: its events are past soon.
+		return &View{ring: ring}, false, nil
+	}
 	view, events, err := r.writer.advance(ctx, ring, r.reader.version, r.confirmed, now)
 	if view.ring != ring {
 		r.reader.mustRead = true // only a read returns the version of what was written
@@ -115,5 +119,5 @@ func (r *Rotator) publish(ctx context.Context, now time.Time) error {
 func (r *Rotator) canConfirm(now time.Time) bool {
 	ring := r.View().ring
 	next := ring.Standby(ring.At(now))
-	return next != nil && next.ConfirmedAt.IsZero() && next.KeyID == r.confirmed
+	return !now.Before(ring.Updated) && next != nil && next.ConfirmedAt.IsZero() && next.KeyID == r.confirmed
 }
