@@ -150,6 +150,16 @@ func (v *verdict) signsAt(ring *Ring, now time.Time) (time.Time, error) {
 	return at, nil // the key of the present was revoked, or its private half deleted
 }
 
+// at returns the time of ring for this process: that of signsAt, or, while the
+// clock could decide and must not, that of the last write.
+func (c *clockState) at(ring *Ring, now time.Time) time.Time {
+	at, err := c.current.Load().signsAt(ring, now)
+	if err != nil {
+		return ring.Updated
+	}
+	return at
+}
+
 // Jumped returns how far the wall clock has advanced more than the monotonic
 // clock, zero for times without a reading of the latter.
 func Jumped(from, to time.Time) time.Duration {

@@ -21,9 +21,10 @@ type narrator struct {
 }
 
 // changes logs what has happened to the keys since the last call: a key that
-// has become active, and what others have written.
-func (n *narrator) changes(ring *Ring, now time.Time) {
-	active := ring.Active(ring.At(now))
+// has become active, and what others have written. at is the time that this
+// replica signs at.
+func (n *narrator) changes(ring *Ring, at time.Time) {
+	active := ring.Active(at)
 	if n.last != nil && active.KeyID != n.active {
 		n.log.Info("a new key is active", "kid", active.KeyID, "previous", n.active, "forced", active.Forced)
 		if lacking := ring.Lacking(active); len(lacking) > 0 {
@@ -36,13 +37,12 @@ func (n *narrator) changes(ring *Ring, now time.Time) {
 		n.foreign(n.last, ring)
 	}
 	n.last, n.active = ring, active.KeyID
-	n.waits(ring, now)
+	n.waits(ring, at)
 }
 
 // waits logs once which copies the next activation waits for, and once more
 // when it is overdue.
-func (n *narrator) waits(ring *Ring, now time.Time) {
-	at := ring.At(now)
+func (n *narrator) waits(ring *Ring, at time.Time) {
 	w := ring.Waiting(at)
 	if w == nil || len(w.Copies) == 0 {
 		n.waiting = ""

@@ -253,6 +253,10 @@ func (r *Rotator) Signer(now time.Time) (Signer, error) {
 	return v.signer(func(ring *Ring) (time.Time, error) { return clock.signsAt(ring, now) })
 }
 
+// At returns the time whose phases of the keys in the view count here. See
+// [Ring.At]; a clock that is not confirmed starts no phase.
+func (r *Rotator) At(now time.Time) time.Time { return r.clock.at(r.View().ring, now) }
+
 // CheckClock returns a [*ClockError] if the clock of this replica is not confirmed.
 func (r *Rotator) CheckClock(now time.Time) error {
 	return r.clock.current.Load().check(now, time.Duration(r.View().ring.Policy.ClockSkew))

@@ -169,6 +169,9 @@ func (w *world) mustSign() {
 		if i == 0 {
 			w.start(rep)
 		}
+		if rep.r == nil {
+			w.t.Fatalf("invariant 9: replica %d does not start", i)
+		}
 		if _, err := rep.r.Signer(rep.local(w)); err != nil && !rep.publishOnly {
 			w.t.Fatalf("invariant 9: replica %d does not sign: %v", i, err)
 		}

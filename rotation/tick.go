@@ -39,12 +39,12 @@ func (r *Rotator) step(ctx context.Context, now time.Time) (view *View, again bo
 	if err != nil {
 		if known != nil {
 			r.clock.observe(now, known)
-			r.narrator.changes(known, now)
+			r.narrator.changes(known, r.clock.at(known, now))
 		}
 		return nil, false, err
 	}
 	r.clock.observe(now, ring)
-	r.narrator.changes(ring, now)
+	r.narrator.changes(ring, r.clock.at(ring, now))
 	if ring != known {
 		r.writer.retry.soon() // the write whose answer was lost may have succeeded
 		return &View{ring: ring}, !r.cfg.PublishOnly, nil

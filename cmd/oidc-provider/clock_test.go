@@ -81,6 +81,13 @@ func TestServerWithAWrongClock(t *testing.T) {
 		t.Error("the ring has changed")
 	}
 	p.stop()
+
+	// An operator may know better.
+	p.write("config.yaml", "issuers:\n- {issuer: '"+p.issuer+"', managed: {store: keys, witnesses: ['"+
+		wrongWitness(t, 40*24*time.Hour)+"'], trustClock: true}}\n")
+	p.run("serve", "--config", "config.yaml", "--trust-clock=false")
+	p.eventually("it rotates", func() bool { return ringOf(p) != before })
+	p.stop()
 }
 
 func ringOf(p *process) string {

@@ -57,7 +57,7 @@ func (m *managed) checkRotation() (string, error) {
 		return "", failure
 	}
 	ring := rotator.View().Ring()
-	at := ring.At(time.Now())
+	at := rotator.At(time.Now())
 	next, err := describe.NextRotation(ring, at)
 	if unusable := errors.Join(ring.Unusable(at)...); unusable != nil {
 		return "", errors.Join(unusable, err)

@@ -127,7 +127,7 @@ func (s sample) time(desc *prometheus.Desc, t time.Time) {
 
 func collectRotator(s sample, r *rotation.Rotator, now time.Time) {
 	ring := r.View().Ring()
-	at := ring.At(now)
+	at := r.At(now)
 	phases := map[rotation.Phase]int{rotation.Next: 0, rotation.Active: 0, rotation.Retired: 0, rotation.VerifyOnly: 0,
 		rotation.Revoked: 0}
 	for i := range ring.Keys {
