@@ -14,6 +14,7 @@ import (
 
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/seal"
+	"oidc-provider/internal/seal/kmstest"
 )
 
 func encode(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
@@ -28,8 +29,8 @@ const (
 // The bytes come from a store, which an attacker may be able to write. Only what
 // was sealed opens.
 func FuzzUnseal(f *testing.F) {
-	path := socket(f)
-	f.Cleanup(newKMS(f).start(f, path))
+	path := kmstest.Socket(f)
+	f.Cleanup(kmstest.New(f).Start(f, path))
 	file := writeFile(f, fuzzClassic+"\n"+fuzzPostQuantum, 0o600)
 	s := open(f, seal.Config{IdentityFiles: []string{file}, KMSSocket: path})
 	ids, err := age.ParseIdentities(strings.NewReader(fuzzClassic + "\n" + fuzzPostQuantum))

@@ -18,38 +18,39 @@ import (
 	"k8s.io/kms/pkg/service"
 
 	"oidc-provider/internal/seal"
+	"oidc-provider/internal/seal/kmstest"
 )
 
 func TestKMS(t *testing.T) {
 	k, s, path := plugged(t)
 	plain := pkcs8(t)
 	old := mustSeal(t, s, plain, "kms")
-	if got, want := k.called(), "Decrypt 1, Encrypt 1, Status 1"; got != want {
+	if got, want := k.Called(), "Decrypt 1, Encrypt 1, Status 1"; got != want {
 		t.Errorf("sealing called %s; want %s", got, want)
 	}
 	wantNoRun(t, old, plain)
-	for _, given := range k.plain {
+	for _, given := range k.Plain {
 		if len(given) != 16 || bytes.Contains(plain, given) {
 			t.Errorf("the plugin was given %x", given)
 		}
 		wantNoRun(t, old, given)
 	}
 
-	k.rotate(t, "key-2")
+	k.Rotate(t, "key-2")
 	renewed := mustSeal(t, s, plain, "kms")
 	for range 3 {
 		wantPlain(t, s, old, plain)
 		wantPlain(t, s, renewed, plain)
 	}
 	wantPlain(t, open(t, seal.Config{KMSSocket: "unix://" + path}), old, plain)
-	if len(k.uids) != 11 {
-		t.Errorf("11 calls had %d different uids", len(k.uids))
+	if len(k.UIDs) != 11 {
+		t.Errorf("11 calls had %d different uids", len(k.UIDs))
 	}
-	if got, want := k.called(), "Decrypt 8, Encrypt 1, Status 1"; got != want {
+	if got, want := k.Called(), "Decrypt 8, Encrypt 1, Status 1"; got != want {
 		t.Errorf("afterwards it was called %s; want %s", got, want)
 	}
 
-	delete(k.keys, "key-1")
+	delete(k.Keys, "key-1")
 	_, err := s.Unseal(context.Background(), old)
 	wantErr(t, err, noIdentity, path, `"key-1"`)
 	_, err = new(seal.Sealer).Unseal(context.Background(), renewed)
@@ -65,15 +66,15 @@ func TestKMSAndAge(t *testing.T) {
 			both := open(t, seal.Config{IdentityFiles: []string{other.file, id.file}, KMSSocket: path})
 			plain := pkcs8(t)
 			sealed := mustSeal(t, s, plain, "kms", id.recipient)
-			k.called()
+			k.Called()
 			wantPlain(t, with(t, id), sealed, plain)
 			wantPlain(t, both, sealed, plain)
-			if got := k.called(); got != "" {
+			if got := k.Called(); got != "" {
 				t.Errorf("the plugin was called: %s", got)
 			}
 			wantPlain(t, s, sealed, plain)
 
-			gone := socket(t)
+			gone := kmstest.Socket(t)
 			wantPlain(t, open(t, seal.Config{IdentityFiles: []string{id.file}, KMSSocket: gone}), sealed, plain)
 			s2 := open(t, seal.Config{IdentityFiles: []string{other.file}, KMSSocket: gone})
 			_, err := s2.Unseal(context.Background(), sealed)
@@ -88,12 +89,12 @@ func TestKMSAndAge(t *testing.T) {
 }
 
 func TestKMSComesAndGoes(t *testing.T) {
-	k, path := newKMS(t), socket(t)
+	k, path := kmstest.New(t), kmstest.Socket(t)
 	s := open(t, seal.Config{KMSSocket: path})
 	_, err := s.Seal(context.Background(), []string{"kms"}, nil)
 	wantErr(t, err, unreachable, path, "no such file")
 
-	stop := k.start(t, path)
+	stop := k.Start(t, path)
 	again := func() []byte {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -112,11 +113,11 @@ func TestKMSComesAndGoes(t *testing.T) {
 	_, err = s.Unseal(context.Background(), sealed)
 	wantErr(t, err, unreachable, path)
 
-	stop = k.start(t, path)
+	stop = k.Start(t, path)
 	defer stop()
 	wantPlain(t, s, again(), []byte("x"))
 	wantPlain(t, s, sealed, []byte("x"))
-	if got := k.called(); !strings.HasSuffix(got, "Status 1") {
+	if got := k.Called(); !strings.HasSuffix(got, "Status 1") {
 		t.Errorf("the new connection saw %s; want Status 1", got)
 	}
 }
@@ -135,13 +136,13 @@ func TestKMSReturnsSomethingElse(t *testing.T) {
 		{"nothing", nil, "returned 0 bytes", "returned 0 bytes"},
 		{"more", make([]byte, 32), "returned 32 bytes", "returned 32 bytes"},
 	} {
-		k.decrypt = func([]byte) ([]byte, error) { return tt.returns, nil }
+		k.Decrypted = func([]byte) ([]byte, error) { return tt.returns, nil }
 		_, err := s.Seal(context.Background(), []string{"kms"}, nil)
 		wantErr(t, err, damaged, path, tt.sealing)
 		_, err = s.Unseal(context.Background(), sealed)
 		wantErr(t, err, damaged, path, tt.unseals)
 	}
-	k.decrypt = nil
+	k.Decrypted = nil
 	wantPlain(t, s, sealed, []byte("x"))
 }
 
@@ -160,8 +161,8 @@ func TestKMSFails(t *testing.T) {
 		{status.Error(codes.InvalidArgument, "not mine"), damaged, noIdentity},
 		{errors.New("line\n" + strings.Repeat("x", 5000)), unreachable, unreachable},
 	} {
-		k.encrypt = func(*service.EncryptResponse) (*service.EncryptResponse, error) { return nil, tt.err }
-		k.decrypt = func([]byte) ([]byte, error) { return nil, tt.err }
+		k.Encrypted = func(*service.EncryptResponse) (*service.EncryptResponse, error) { return nil, tt.err }
+		k.Decrypted = func([]byte) ([]byte, error) { return nil, tt.err }
 		_, err := s.Seal(context.Background(), []string{"kms"}, nil)
 		wantErr(t, err, tt.seals, path, "Encrypt: ")
 		_, err = s.Unseal(context.Background(), sealed)
@@ -184,21 +185,21 @@ func TestKMSStatus(t *testing.T) {
 		{"v2beta1", "", unreachable, "not healthy"},
 	} {
 		k, s, path := plugged(t)
-		k.mu.Lock()
-		k.status.Version, k.status.Healthz = tt.version, tt.healthz
-		k.mu.Unlock()
+		k.Lock()
+		k.Answer.Version, k.Answer.Healthz = tt.version, tt.healthz
+		k.Unlock()
 		for range 2 {
 			_, err := s.Seal(context.Background(), []string{"kms"}, nil)
 			wantErr(t, err, tt.want, path, tt.words)
 		}
-		k.mu.Lock()
-		k.status.Version, k.status.Healthz = "v2beta1", "ok"
-		k.mu.Unlock()
+		k.Lock()
+		k.Answer.Version, k.Answer.Healthz = "v2beta1", "ok"
+		k.Unlock()
 		wantPlain(t, s, mustSeal(t, s, []byte("x"), "kms"), []byte("x"))
 	}
 
 	// A plugin of KMS v1 has another service.
-	path := socket(t)
+	path := kmstest.Socket(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -215,7 +216,7 @@ func TestKMSHangs(t *testing.T) {
 	sealed := mustSeal(t, s, []byte("x"), "kms")
 	release := make(chan struct{})
 	defer close(release)
-	k.decrypt = func([]byte) ([]byte, error) { <-release; return nil, errors.New("too late") }
+	k.Decrypted = func([]byte) ([]byte, error) { <-release; return nil, errors.New("too late") }
 
 	start := time.Now()
 	impatient := open(t, seal.Config{KMSSocket: path, KMSTimeout: 100 * time.Millisecond})
@@ -234,7 +235,7 @@ func TestKMSHangs(t *testing.T) {
 	}
 
 	// A stopped process still accepts connections.
-	stopped := socket(t)
+	stopped := kmstest.Socket(t)
 	l, err := net.Listen("unix", stopped)
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +254,7 @@ func TestKMSDefaultTimeout(t *testing.T) {
 		t.Skip("takes three seconds")
 	}
 	t.Parallel()
-	path := socket(t)
+	path := kmstest.Socket(t)
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -280,8 +281,8 @@ func TestKMSSocket(t *testing.T) {
 		t.Skipf("no abstract sockets: %v", err)
 	}
 	l.Close()
-	k := newKMS(t)
-	defer k.start(t, abstract)()
+	k := kmstest.New(t)
+	defer k.Start(t, abstract)()
 	var sealed []byte
 	for i, spec := range []string{abstract, "unix://" + abstract, "unix:///" + abstract} {
 		s := open(t, seal.Config{KMSSocket: spec})

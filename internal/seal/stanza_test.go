@@ -31,7 +31,7 @@ func TestKMSLies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k, s, path := plugged(t)
-			k.encrypt = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
+			k.Encrypted = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
 				change(r)
 				return r, nil
 			}
@@ -41,7 +41,7 @@ func TestKMSLies(t *testing.T) {
 	}
 	// An answer at every limit is valid.
 	k, s, _ := plugged(t)
-	k.encrypt = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
+	k.Encrypted = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
 		uid := r.Annotations["uid.kms.example.com"]
 		rest := 32<<10 - len("uid.kms.example.comb.example.com") - len(uid)
 		r.Annotations = map[string][]byte{"uid.kms.example.com": uid, "b.example.com": big(rest)}
@@ -87,7 +87,7 @@ func TestKMSForgedStanza(t *testing.T) {
 			continue
 		}
 		wantErr(t, err, damaged)
-		if got := k.called(); got != "" {
+		if got := k.Called(); got != "" {
 			t.Errorf("%s: the plugin was called: %s", name, got)
 		}
 	}

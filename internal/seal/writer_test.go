@@ -19,6 +19,7 @@ import (
 
 	"oidc-provider/internal/hint"
 	"oidc-provider/internal/seal"
+	"oidc-provider/internal/seal/kmstest"
 )
 
 // writers returns the public keys of s by recipient.
@@ -87,8 +88,8 @@ func fuzzSeed(t testing.TB) []byte {
 }
 
 func TestWriterKeysAreStable(t *testing.T) {
-	file, path := writeFile(t, fuzzClassic+"\n"+fuzzPostQuantum, 0o600), socket(t)
-	t.Cleanup(newKMS(t).start(t, path))
+	file, path := writeFile(t, fuzzClassic+"\n"+fuzzPostQuantum, 0o600), kmstest.Socket(t)
+	t.Cleanup(kmstest.New(t).Start(t, path))
 	s := open(t, seal.Config{IdentityFiles: []string{file, file}, KMSSocket: path})
 	keys, err := s.WriterKeys(context.Background(), fuzzSeed(t))
 	if err != nil {
@@ -125,10 +126,10 @@ func TestWriterSeed(t *testing.T) {
 	}
 	k, s, path := plugged(t, id)
 	seed, other := newSeed(t, s), newSeed(t, s)
-	if got, want := k.called(), "Decrypt 2, Encrypt 2, Status 1"; got != want {
+	if got, want := k.Called(), "Decrypt 2, Encrypt 2, Status 1"; got != want {
 		t.Errorf("two seeds called %s; want %s", got, want)
 	}
-	for _, given := range k.plain {
+	for _, given := range k.Plain {
 		wantNoRun(t, seed, given)
 	}
 	first := writers(t, s, seed)
@@ -143,25 +144,25 @@ func TestWriterSeed(t *testing.T) {
 	}
 
 	// Another process has the same key, also after the plugin has another one.
-	k.rotate(t, "key-2")
+	k.Rotate(t, "key-2")
 	if again := writers(t, open(t, seal.Config{KMSSocket: path}), seed); !again["kms"].Equal(first["kms"]) {
 		t.Error("another process has another key")
 	}
 
 	// A seed that was opened needs no plugin.
-	k.called()
+	k.Called()
 	writers(t, s, seed)
-	if got := k.called(); got != "" {
+	if got := k.Called(); got != "" {
 		t.Errorf("an opened seed calls %s", got)
 	}
 }
 
 func TestWriterSeedWithoutPlugin(t *testing.T) {
-	k, path, id := newKMS(t), socket(t), classic(t)
+	k, path, id := kmstest.New(t), kmstest.Socket(t), classic(t)
 	s := open(t, seal.Config{IdentityFiles: []string{id.file}, KMSSocket: path})
 	_, err := s.NewWriterSeed(context.Background())
 	wantErr(t, err, unreachable, path)
-	stop := k.start(t, path)
+	stop := k.Start(t, path)
 	maker := open(t, seal.Config{KMSSocket: path})
 	seed, other := newSeed(t, maker), newSeed(t, maker)
 	before := writers(t, maker, seed)
@@ -196,7 +197,7 @@ func TestWriterSeedDamaged(t *testing.T) {
 			t.Errorf("with %d bytes there is another key", n)
 		}
 	}
-	k.called()
+	k.Called()
 	withUID, err := proto.Marshal(&kmsapi.DecryptRequest{KeyId: "key-1", Ciphertext: []byte("c"), Uid: "u"})
 	if err != nil {
 		t.Fatal(err)
@@ -206,15 +207,15 @@ func TestWriterSeedDamaged(t *testing.T) {
 	} {
 		wantOnlyAge(t, s, bad, damaged, "seed", name)
 	}
-	if got := k.called(); got != "" {
+	if got := k.Called(); got != "" {
 		t.Errorf("the plugin was called: %s", got)
 	}
 
 	// Another plugin, or one without the key.
-	k.mu.Lock()
-	delete(k.keys, "key-1")
-	k.mu.Unlock()
-	k.rotate(t, "key-2")
+	k.Lock()
+	delete(k.Keys, "key-1")
+	k.Unlock()
+	k.Rotate(t, "key-2")
 	wantOnlyAge(t, open(t, seal.Config{KMSSocket: path}), seed, noIdentity, path, `"key-1"`)
 }
 
@@ -249,21 +250,21 @@ func TestWriterSeedIsNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.called()
+	k.Called()
 	_, err = s.Unseal(context.Background(), forged{{Args: []string{encode(header)}, Body: req.Ciphertext}}.file(t))
 	wantErr(t, err, damaged, path, "returned 63 bytes instead of the 16")
-	if got := k.called(); got != "Decrypt 1" {
+	if got := k.Called(); got != "Decrypt 1" {
 		t.Errorf("it called %s", got)
 	}
 }
 
 func TestNewWriterSeedFails(t *testing.T) {
 	k, s, path := plugged(t)
-	k.decrypt = func([]byte) ([]byte, error) { return make([]byte, 63), nil }
+	k.Decrypted = func([]byte) ([]byte, error) { return make([]byte, 63), nil }
 	_, err := s.NewWriterSeed(context.Background())
 	wantErr(t, err, damaged, path, "does not return the bytes that it encrypted")
-	k.decrypt = nil
-	k.encrypt = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
+	k.Decrypted = nil
+	k.Encrypted = func(r *service.EncryptResponse) (*service.EncryptResponse, error) {
 		for i := range int64(6500) { // annotations of few bytes, whose encoding is larger
 			r.Annotations[strconv.FormatInt(i, 36)+".a"] = nil
 		}
@@ -302,8 +303,8 @@ func TestWritersAreNotPrinted(t *testing.T) {
 // The seed comes from a store, which an attacker may be able to write. Only what
 // NewWriterSeed returned opens.
 func FuzzWriterKeys(f *testing.F) {
-	path := socket(f)
-	f.Cleanup(newKMS(f).start(f, path))
+	path := kmstest.Socket(f)
+	f.Cleanup(kmstest.New(f).Start(f, path))
 	file := writeFile(f, fuzzClassic, 0o600)
 	s := open(f, seal.Config{IdentityFiles: []string{file}, KMSSocket: path})
 	f.Add(fuzzSeed(f))
