@@ -11,5 +11,6 @@
 // wants the aws command and moto, an emulator of AWS written in Python, and is
 // skipped where they are not installed. Set E2E_ARTIFACTS to a directory to keep
 // the logs of every process, and E2E_SEED to repeat the moments of
-// [TestKilledAtRandom] and the faults of [TestReplicas].
+// [TestKilledAtRandom] and the faults of [TestReplicas]. E2E_EARLIER is a program of
+// an earlier version, with which [TestUpgradeUnderLoad] begins.
 package e2e

@@ -42,10 +42,12 @@ func (p policy) flags() []string {
 type provider struct {
 	lab    *lab
 	name   string // of its log
+	binary string // of the server; all commands are the program of today
 	policy policy
 
 	issuer, listen, admin string
-	store, socket         string
+	store, socket         string   // a server without a socket only publishes
+	identity              []string // flags that open and sign the ring, of serve and of commands that change it
 	extra                 []string // more flags for serve
 
 	process *child
@@ -55,7 +57,7 @@ func (l *lab) newProvider(policy policy) *provider {
 	l.t.Helper()
 	port := l.freePort()
 	return &provider{
-		lab: l, name: "oidc-provider", policy: policy,
+		lab: l, name: "oidc-provider", binary: providerBinary, policy: policy,
 		issuer: fmt.Sprintf("https://localhost:%d", port),
 		listen: address(port),
 		admin:  address(l.freePort()),
@@ -67,7 +69,7 @@ func (l *lab) newProvider(policy policy) *provider {
 // init makes a new ring of keys.
 func (p *provider) init() {
 	p.lab.t.Helper()
-	p.must(append([]string{"keys", "init", "--store", p.store, "--issuer", p.issuer}, p.policy.flags()...)...)
+	p.change(append([]string{"init", "--issuer", p.issuer}, p.policy.flags()...)...)
 }
 
 // start runs the server and returns when it says that it is ready.
@@ -80,20 +82,22 @@ func (p *provider) start() {
 // launch runs the server without waiting. It takes its policy from the ring.
 func (p *provider) launch() {
 	p.lab.t.Helper()
-	p.process = p.lab.startChild(p.name, providerBinary, append([]string{"serve",
+	role := []string{"--publish-only"}
+	if p.socket != "" {
+		role = []string{"--signer-socket", p.socket, "--refresh-hint", "1s"}
+	}
+	p.process = p.lab.startChild(p.name, p.binary, append([]string{"serve",
 		"--issuer", p.issuer,
 		"--listen", p.listen,
 		"--admin-listen", p.admin,
 		"--store", p.store,
-		"--signer-socket", p.socket,
 		"--jwks-max-age", p.policy.maxAge.String(),
 		"--discovery-max-age", p.policy.maxAge.String(),
-		"--refresh-hint", "1s",
 		"--tls-cert", p.lab.ca.certFile,
 		"--tls-key", p.lab.ca.keyFile,
 		"--log-format", "json",
 		"--shutdown-delay", "0s",
-	}, p.extra...)...)
+	}, slices.Concat(role, p.identity, p.extra)...)...)
 }
 
 // configure writes, in one step, a configuration file with the field tls and
@@ -157,6 +161,17 @@ func (p *provider) must(args ...string) string {
 		p.lab.t.Fatal(err)
 	}
 	return out
+}
+
+// change runs one of the `keys` commands that change the ring. It has to succeed.
+func (p *provider) change(args ...string) string {
+	p.lab.t.Helper()
+	return p.must(p.changing(args...)...)
+}
+
+// changing returns the arguments of such a command.
+func (p *provider) changing(args ...string) []string {
+	return slices.Concat([]string{"keys"}, args, []string{"--store", p.store}, p.identity)
 }
 
 // verify runs `oidc-provider verify` on a token as a user with a shell would,

@@ -122,7 +122,7 @@ func (r *replica) checkPublishes(t *testing.T) {
 	}
 }
 
-func (r *replica) published(t *testing.T) string {
+func (r *replica) published(t testing.TB) string {
 	t.Helper()
 	status, body, err := get(t.Context(), r.lab.ca.client(), r.address()+"/openid/v1/jwks")
 	if err != nil || status != http.StatusOK {

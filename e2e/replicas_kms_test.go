@@ -17,8 +17,9 @@ import (
 	"k8s.io/kms/pkg/service"
 )
 
-// TestSealedWithKMS seals a ring with a KMS v2 plugin, as a cluster runs it for
-// its Secrets, and takes the plugin away for a while.
+// TestSealedWithKMS seals and signs a ring with a KMS v2 plugin, as a cluster runs it
+// for its Secrets, and takes the plugin away for a while. A server that starts
+// meanwhile publishes if it remembers who may sign the ring, or is told.
 func TestSealedWithKMS(t *testing.T) {
 	lab := newLab(t)
 	p := &controlPlane{lab: lab, members: lab.startMembers(1)}
@@ -27,23 +28,25 @@ func TestSealedWithKMS(t *testing.T) {
 
 	r := &replica{provider: lab.newProvider(calm)}
 	r.issuer, r.store = sharedIssuer, "etcd://"+p.members[0].client
-	opens := []string{"--kms-socket", plugin.socket}
-	r.extra = append(opens, "--witness", "none")
+	r.identity = []string{"--kms-socket", plugin.socket}
+	r.extra = []string{"--witness", "none", "--rollback-state", lab.path("memory")}
 	p.replicas = []*replica{r}
-	r.must(append(append([]string{"keys", "init", "--store", r.store, "--issuer", r.issuer, "--recipient", "kms"}, opens...), calm.flags()...)...)
+	forgets := p.another("forgets", "--witness", "none")
+	r.change(append([]string{"init", "--issuer", r.issuer, "--recipient", "kms"}, calm.flags()...)...)
 	r.start()
+	pinned := p.another("pinned", "--witness", "none", "--ring-signer", r.soleWriter())
 	kv := etcdClient(t, p.members...)
 	key := "/oidc-provider/ring"
 	checkSealedByPlugin(t, mustGet(t, kv, key).Value)
-	rotate := append([]string{"keys", "rotate", "--store", r.store, "--force"}, opens...)
-	r.must(rotate...)
+	rotate := []string{"rotate", "--force"}
+	r.change(rotate...)
 	rotated := r.published(t)
 	if err := r.sign(t.Context()); err != nil {
 		t.Error(err)
 	}
 
 	plugin.stop()
-	_, err := r.run(t.Context(), "", rotate...)
+	_, err := r.run(t.Context(), "", r.changing(rotate...)...)
 	if err == nil || !strings.Contains(err.Error(), plugin.socket) || !strings.Contains(err.Error(), "(hint: ") {
 		t.Errorf("rotating without the plugin: %v, want it named and a hint", err)
 	}
@@ -52,18 +55,24 @@ func TestSealedWithKMS(t *testing.T) {
 	}
 	r.process.stop(10 * time.Second)
 	r.launch()
-	p.checkCannotOpen(t, r, plugin)
+	pinned.launch()
+	forgets.launch()
+	p.checkCannotOpen(t, r, http.StatusOK, plugin)
+	p.checkCannotOpen(t, pinned, http.StatusOK, plugin)
+	p.checkCannotOpen(t, forgets, http.StatusServiceUnavailable, plugin)
 	if got := r.published(t); got != rotated {
 		t.Errorf("without the plugin the keys have changed:\n%s\n%s", rotated, got)
 	}
 
 	plugin.start()
 	back := time.Now()
-	eventually(t, "it signs with the plugin back", 2*agreement, func() error {
-		return errors.Join(r.ready(), r.sign(t.Context()))
-	})
+	for _, r := range []*replica{r, pinned, forgets} {
+		eventually(t, r.name+" signs with the plugin back", 2*agreement, func() error {
+			return errors.Join(r.ready(), r.sign(t.Context()))
+		})
+	}
 	t.Logf("signs %s after the plugin was back", time.Since(back).Round(time.Millisecond))
-	r.must(rotate...)
+	r.change(rotate...)
 	eventually(t, "it shows the next key", agreement, func() error {
 		if r.published(t) == rotated {
 			return errors.New("it shows the same keys as before")
@@ -73,15 +82,28 @@ func TestSealedWithKMS(t *testing.T) {
 	checkSealedByPlugin(t, mustGet(t, kv, key).Value)
 }
 
+// soleWriter returns the ID of the only writer of the ring.
+func (r *replica) soleWriter() string {
+	t := r.lab.t
+	t.Helper()
+	var ring struct {
+		Writers []struct{ ID string }
+	}
+	if err := json.Unmarshal([]byte(r.change("writers", "list", "-o", "json")), &ring); err != nil || len(ring.Writers) != 1 {
+		t.Fatalf("writers %v: %v", ring.Writers, err)
+	}
+	return ring.Writers[0].ID
+}
+
 // checkCannotOpen follows a server that was started without what opens its keys:
-// it publishes, and says why it does not sign.
-func (p *controlPlane) checkCannotOpen(t *testing.T, r *replica, plugin *kmsPlugin) {
+// it says why it does not sign, and publishes if it can tell who signed the ring.
+func (p *controlPlane) checkCannotOpen(t *testing.T, r *replica, publishes int, plugin *kmsPlugin) {
 	t.Helper()
 	client := p.lab.ca.client()
-	eventually(t, "it publishes and says why it is not ready", 10*time.Second, func() error {
+	eventually(t, r.name+" says why it is not ready", 10*time.Second, func() error {
 		status, _, err := get(t.Context(), client, r.address()+"/openid/v1/jwks")
-		if err != nil || status != http.StatusOK {
-			return fmt.Errorf("JWKS: %d %w", status, err)
+		if err != nil || status != publishes {
+			return fmt.Errorf("JWKS: %d %v, want %d", status, err, publishes)
 		}
 		status, report, err := get(t.Context(), client, "http://"+r.admin+"/readyz?verbose")
 		if err == nil && (status != http.StatusServiceUnavailable || !strings.Contains(report, plugin.socket)) {
@@ -89,6 +111,9 @@ func (p *controlPlane) checkCannotOpen(t *testing.T, r *replica, plugin *kmsPlug
 		}
 		return err
 	})
+	if publishes != http.StatusOK {
+		return // nor is there anything to ask for a token yet
+	}
 	// The requester of a token learns no details.
 	err := r.sign(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "no key can sign now") || strings.Contains(err.Error(), plugin.socket) {
@@ -98,17 +123,7 @@ func (p *controlPlane) checkCannotOpen(t *testing.T, r *replica, plugin *kmsPlug
 
 func checkSealedByPlugin(t *testing.T, document []byte) {
 	t.Helper()
-	checkSealedDocument(t, document)
-	var ring struct {
-		Recipients []string `json:"recipients"`
-		Keys       []struct {
-			KeyID  string `json:"kid"`
-			Sealed []byte `json:"sealed"`
-		} `json:"keys"`
-	}
-	if err := json.Unmarshal(document, &ring); err != nil {
-		t.Fatal(err)
-	}
+	ring := checkSealedDocument(t, document).Ring
 	if fmt.Sprint(ring.Recipients) != "[kms]" {
 		t.Errorf("recipients %q, want the plugin alone", ring.Recipients)
 	}

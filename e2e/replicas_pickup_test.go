@@ -34,7 +34,7 @@ func BenchmarkPickUp(b *testing.B) {
 		rotators, stop := pickUpReplicas(b, address, key)
 		s := openStore(b, address, key)
 		b.StartTimer()
-		ring, err := rotation.Update(b.Context(), s, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
+		ring, err := rotation.Update(b.Context(), s, rotation.Access{}, func(r *rotation.Ring) (*rotation.Ring, error) {
 			next, _, err := rotation.Rotate(r, time.Now(), true, rotation.GenerateKey)
 			return next, err
 		})
@@ -107,7 +107,7 @@ func (s *toldStore) Watch(ctx context.Context, changed func()) {
 	})
 }
 
-func openStore(b *testing.B, address, key string) rotation.Watcher {
+func openStore(b testing.TB, address, key string) rotation.Watcher {
 	b.Helper()
 	s, err := etcd.New(etcd.Config{Endpoints: []string{address}, Key: key})
 	if err != nil {

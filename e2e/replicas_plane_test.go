@@ -35,7 +35,7 @@ type replica struct {
 	lines   []*proxy
 }
 
-// startControlPlane brings up n of each. The ring is sealed.
+// startControlPlane brings up n of each. The ring is sealed and signed.
 func (l *lab) startControlPlane(n int, policy policy) *controlPlane {
 	l.t.Helper()
 	p := l.startReplicas(n, policy)
@@ -49,6 +49,17 @@ const sharedIssuer = "https://issuer.test"
 
 // startReplicas leaves out the API servers.
 func (l *lab) startReplicas(n int, policy policy) *controlPlane {
+	l.t.Helper()
+	p := l.newReplicas(n, policy)
+	p.replicas[0].change(append([]string{
+		"init", "--issuer", sharedIssuer, "--recipient", p.identity.Recipient().String(),
+	}, policy.flags()...)...)
+	p.launchReplicas()
+	return p
+}
+
+// newReplicas starts etcd, and leaves out the ring and the replicas as well.
+func (l *lab) newReplicas(n int, policy policy) *controlPlane {
 	l.t.Helper()
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -69,7 +80,8 @@ func (l *lab) startReplicas(n int, policy policy) *controlPlane {
 		p.replicas = append(p.replicas, r)
 	}
 	for _, r := range p.replicas {
-		r.extra = []string{"--age-identity", identityFile, "--witness-ca-file", l.ca.caFile}
+		r.identity = []string{"--age-identity", identityFile}
+		r.extra = []string{"--witness-ca-file", l.ca.caFile}
 		for _, other := range p.replicas {
 			if other != r {
 				r.extra = append(r.extra, "--witness", other.address()+"/openid/v1/jwks")
@@ -79,17 +91,17 @@ func (l *lab) startReplicas(n int, policy policy) *controlPlane {
 			r.extra = append(r.extra, "--witness", "none")
 		}
 	}
-	first := p.replicas[0]
-	first.must(append([]string{
-		"keys", "init", "--store", first.store, "--issuer", sharedIssuer, "--recipient", identity.Recipient().String(),
-	}, policy.flags()...)...)
+	return p
+}
+
+func (p *controlPlane) launchReplicas() {
+	p.lab.t.Helper()
 	for _, r := range p.replicas {
 		r.launch()
 	}
 	for _, r := range p.replicas {
 		r.process.awaitReady(30*time.Second, r.ready)
 	}
-	return p
 }
 
 func (p *controlPlane) startAPIServers() {

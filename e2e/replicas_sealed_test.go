@@ -29,8 +29,8 @@ func etcdClient(t testing.TB, members ...*etcdMember) *clientv3.Client {
 	return c
 }
 
-// checkSealed looks at all that etcd holds, and has ever held: every private key
-// in it is sealed.
+// checkSealed looks at all that etcd holds, and has ever held: the ring is signed,
+// and every private key in it is sealed.
 func (p *controlPlane) checkSealed() {
 	t := p.lab.t
 	t.Helper()
@@ -47,20 +47,33 @@ func (p *controlPlane) checkSealed() {
 	}
 }
 
-func checkSealedDocument(t testing.TB, document []byte) {
-	t.Helper()
-	var ring struct {
-		Keys []struct {
+// A signedRing is what the tests look at in the document of a signed ring.
+type signedRing struct {
+	Version    int               `json:"version"`
+	Signatures []json.RawMessage `json:"signatures"`
+	Ring       struct {
+		Recipients []string `json:"recipients"`
+		Keys       []struct {
 			KeyID   string `json:"kid"`
 			Private []byte `json:"private"`
 			Sealed  []byte `json:"sealed"`
 		} `json:"keys"`
-	}
-	if err := json.Unmarshal(document, &ring); err != nil {
+	} `json:"ring"`
+}
+
+// checkSealedDocument also wants the version of signed rings: a server that knows no
+// signatures refuses it.
+func checkSealedDocument(t testing.TB, document []byte) signedRing {
+	t.Helper()
+	var r signedRing
+	if err := json.Unmarshal(document, &r); err != nil {
 		t.Fatal(err)
 	}
+	if r.Version != 3 || len(r.Signatures) == 0 {
+		t.Errorf("the document has version %d and %d signatures, want version 3 and one at least", r.Version, len(r.Signatures))
+	}
 	sealed := 0
-	for _, k := range ring.Keys {
+	for _, k := range r.Ring.Keys {
 		if len(k.Private) > 0 {
 			t.Errorf("key %s stands in etcd with its private half", k.KeyID)
 		}
@@ -75,6 +88,7 @@ func checkSealedDocument(t testing.TB, document []byte) {
 	if sealed < 2 {
 		t.Errorf("%d keys are sealed in etcd, want the active one and the next at least", sealed)
 	}
+	return r
 }
 
 // checkNothingBare looks for the beginning of a private key in PKCS #8, as it

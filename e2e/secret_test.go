@@ -43,8 +43,8 @@ func TestSecretStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := lab.newProvider(calm)
-	p.store = "secret:" + namespace + "/ring"
-	p.must(append([]string{"keys", "init", "--store", p.store, "--issuer", p.issuer, "--recipient", id.Recipient().String()}, p.policy.flags()...)...)
+	p.store, p.identity = "secret:"+namespace+"/ring", []string{"--age-identity", identity}
+	p.change(append([]string{"init", "--issuer", p.issuer, "--recipient", id.Recipient().String()}, p.policy.flags()...)...)
 	stored, err := c.client.CoreV1().Secrets(namespace).Get(t.Context(), "ring", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -61,10 +61,9 @@ func TestSecretStore(t *testing.T) {
 		t.Errorf("without a Role: %v, want a hint at keys rbac", err)
 	}
 	c.apply(t, p.must("keys", "rbac", "--store", p.store, "--service-account", namespace+":"+serviceAccount))
-	t.Setenv("OIDC_PROVIDER_AGE_IDENTITY", identity)
 	p.start()
 	before := inPhase(p.mustKeys(), "active")
-	p.must("keys", "rotate", "--store", p.store, "--force")
+	p.change("rotate", "--force")
 	c2 := newLab(t).newCluster()
 	c2.start(p.issuer, p.signerFlags()...)
 	if kid := mustHeader(t, c2.mustToken(t, audience)).KeyID; kid == before[0] {

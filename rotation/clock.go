@@ -76,7 +76,11 @@ func (c *clockState) observe(now time.Time, ring *Ring) {
 	if c.evidence != nil {
 		var confirmed bool
 		confirmed, next.wrong = c.evidence(now, skew)
-		if confirmed {
+		// A ring that was just written, by the time that the clock shows, confirms it:
+		// a clock that is ahead shows more. One that is behind by just the age of the
+		// ring remains.
+		age := now.Round(0).Sub(ring.Updated)
+		if confirmed || next.wrong == nil && age.Abs() <= skew {
 			next.confirmed = now
 		}
 	}

@@ -59,7 +59,7 @@ func TestClockState(t *testing.T) {
 		writes          bool
 		signs           string
 	}{
-		{"nothing is known", 0, 0, false, nil, false, "a"},
+		{"nothing is known", time.Hour, 0, false, nil, false, "a"},
 		{"nothing is known, past an activation", 40 * day, time.Minute, false, nil, false, ""},
 		{"wrong", 0, 2 * time.Minute, false, errors.New("x"), false, "a"},
 		{"wrong, past an activation", 40 * day, 3 * time.Minute, false, errors.New("x"), false, ""},
@@ -74,6 +74,9 @@ func TestClockState(t *testing.T) {
 		{"set back by more than the skew", 11*day - 11*time.Minute, 11 * day, false, nil, false, ""},
 		{"behind the ring", -day, 11 * day, false, nil, false, "a"},
 		{"years behind", -2000 * day, 11 * day, false, errors.New("x"), false, "a"},
+		{"the ring was just written", 10 * time.Minute, 12 * day, false, nil, true, "a"},
+		{"and the clock has run since", day, 13*day - 10*time.Minute, false, nil, true, "a"},
+		{"the ring was written when the clock was wrong", 10 * time.Minute, 14 * day, false, errors.New("x"), false, "a"},
 	} {
 		now := Reading(start.Add(step.wall), step.monotonic)
 		confirmed, wrong = step.confirmed, step.wrong

@@ -431,7 +431,7 @@ func TestRunTellsOfCopies(t *testing.T) {
 		first := b.signs(t)
 		change := func(f func(*rotation.Ring) (*rotation.Ring, error)) {
 			t.Helper()
-			if _, err := rotation.Update(t.Context(), b.store, nil, f); err != nil {
+			if _, err := rotation.Update(t.Context(), b.store, rotation.Access{}, f); err != nil {
 				t.Fatal(err)
 			}
 		}

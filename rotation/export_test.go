@@ -24,6 +24,12 @@ func (v *View) Pending() *Ring { return v.pending }
 // pointer each time.
 func (r *Rotator) LastRead() *time.Time { return r.read.Load() }
 
+// Changed makes r one that must be sealed again, as every change does.
+func (r *Ring) Changed() { r.source = nil }
+
+// Struck reports whether a [Revocation] takes the key away.
+func (k *Key) Struck() bool { return k.struck }
+
 // Reading returns the time that a clock shows when its monotonic clock has run for
 // the given time: what [time.Now] returns on a machine whose clock is set.
 func Reading(wall time.Time, monotonic time.Duration) time.Time {

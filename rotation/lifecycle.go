@@ -71,7 +71,7 @@ func (k *Key) RemoveAt() time.Time {
 // excluded from discovery, the key set contains it. This does not depend on the
 // clock: a key is published until it is removed from the ring, and a replica
 // that cannot read the ring any more continues to publish what it knew.
-func (k *Key) Published() bool { return k.RevokedAt.IsZero() }
+func (k *Key) Published() bool { return k.RevokedAt.IsZero() && !k.struck }
 
 // InKeySet reports whether the key is in the key set. See [Ring.Unusable] for keys
 // that would make relying parties refuse the set.
@@ -107,7 +107,7 @@ func (r *Ring) CheckClock(now time.Time) error {
 	return r.errFuture()
 }
 
-// errFuture has the same text every time, so that it is logged once.
+// errFuture returns the same text every time, so that it is logged once.
 func (r *Ring) errFuture() error {
 	return hint.Errorf("set the clock; if it is right, the ring was written by a machine whose clock was ahead, and "+
 		"`oidc-provider keys repair --clock` puts it right",

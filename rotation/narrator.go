@@ -17,6 +17,7 @@ type narrator struct {
 	last    *Ring  // the ring whose changes were logged last
 	active  string // the kid that was active then
 	waiting string // the wait for copies that was logged last
+	trusts  bool   // that a writer was trusted at first use was logged
 	keys    int    // in the key set that was published last
 }
 
@@ -31,6 +32,9 @@ func (n *narrator) changes(ring *Ring, at time.Time) {
 			n.log.Warn("not every copy has confirmed the active key: relying parties that use the others reject its tokens",
 				"kid", active.KeyID, "copies", strings.Join(lacking, ", "))
 		}
+	}
+	if n.last != nil {
+		n.struck(n.last, ring)
 	}
 	// What this process has written was logged by wrote.
 	if n.last != nil && ring.Generation > n.last.Generation {
@@ -64,6 +68,25 @@ func (n *narrator) waits(ring *Ring, at time.Time) {
 		"kid", w.KeyID, "copies", names, "by", w.By)
 }
 
+// firstUse logs once that nothing said whom to trust.
+func (n *narrator) firstUse(id WriterID) {
+	if !n.trusts {
+		n.log.Warn("nothing said who may sign the ring: its writers are trusted from now on, and noted in the rollback state",
+			"writer", id)
+	}
+	n.trusts = true
+}
+
+// struck logs the keys that a [Revocation] has taken away.
+func (n *narrator) struck(old, ring *Ring) {
+	for i := range ring.Keys {
+		k := &ring.Keys[i]
+		if before := old.find(k.KeyID); before != nil && before.Published() && k.struck && k.RevokedAt.IsZero() {
+			n.log.Warn("a key was revoked by a writer that may only revoke", "kid", k.KeyID)
+		}
+	}
+}
+
 // foreign logs what another process has changed.
 func (n *narrator) foreign(old, ring *Ring) {
 	for i := range ring.Keys {
@@ -74,6 +97,9 @@ func (n *narrator) foreign(old, ring *Ring) {
 	}
 	if before, after := copyNames(old), copyNames(ring); !slices.Equal(before, after) {
 		n.log.Warn("the list of copies was changed", "from", before, "to", after)
+	}
+	if before, after := writerNames(old), writerNames(ring); !slices.Equal(before, after) {
+		n.log.Warn("the writers of the ring were changed", "from", before, "to", after)
 	}
 	if old.Policy != ring.Policy {
 		n.log.Warn("the policy was changed by another process and is now in force", "from", old.Policy, "to", ring.Policy)

@@ -61,6 +61,10 @@ func Rotate(r *Ring, now time.Time, force bool, generate Generate) (*Ring, []Eve
 		return r, nil, err
 	}
 	active, standby := next.Active(now), next.Standby(now)
+	if standby.struck {
+		return r, nil, hint.Errorf("start a server that can sign the ring, which makes another next key",
+			"the next key %s was revoked", standby.KeyID)
+	}
 	if err := next.checkPublishedAhead(standby, now); err != nil && !force {
 		return r, nil, err
 	}

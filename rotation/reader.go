@@ -25,6 +25,7 @@ type reader struct {
 	mustRead bool
 
 	seen     []Seen // the ring must have come after all of it
+	truster  truster
 	rollback rollbackState
 
 	// The version whose private keys could not be opened, and when to try again.
@@ -36,12 +37,14 @@ type reader struct {
 func newReader(ctx context.Context, cfg Config) (reader, error) {
 	r := reader{
 		store: cfg.Store, issuer: cfg.Issuer, sealer: cfg.Sealer, publishOnly: cfg.PublishOnly,
-		seen: cfg.Seen, rollback: rollbackState{store: cfg.RollbackState},
+		seen: cfg.Seen, rollback: rollbackState{store: cfg.RollbackState}, truster: newTruster(cfg.Access),
 	}
 	seen, err := r.rollback.read(ctx)
 	if seen != nil {
 		r.seen = append(r.seen[:len(r.seen):len(r.seen)], *seen)
+		r.truster.learn(*seen)
 	}
+	r.truster.learns = cfg.PublishOnly && cfg.RollbackState != nil
 	return r, err
 }
 
@@ -52,8 +55,8 @@ func (r *reader) read(ctx context.Context, known *Ring) (*Ring, error) {
 	case err != nil:
 		return nil, fmt.Errorf("reading the ring: %w", err)
 	case version == "" && known != nil:
-		return nil, hint.Errorf("restore it from a backup; this process continues with the ring that it knows",
-			"reading the ring: it has disappeared from the store")
+		return nil, &RefusedError{hint.Errorf("restore it from a backup; this process continues with the ring that it knows",
+			"reading the ring: it has disappeared from the store")}
 	case version == "":
 		return nil, ErrEmpty
 	case known != nil && version == r.version && !r.mustRead:
@@ -66,8 +69,15 @@ func (r *reader) read(ctx context.Context, known *Ring) (*Ring, error) {
 	if err := ring.CheckIssuer(r.issuer); err != nil {
 		return nil, err
 	}
+	if err := r.truster.check(ctx, ring); err != nil {
+		return nil, err
+	}
 	if err := r.checkFollows(ring, known); err != nil {
 		return nil, err
+	}
+	r.truster.learn(ring.Seen())
+	for _, s := range r.seen {
+		ring.strike(s.Struck)
 	}
 	if known != nil {
 		ring.inherit(known)
@@ -99,8 +109,8 @@ func (r *reader) checkFollows(ring, known *Ring) error {
 // CheckIssuer refuses a ring that belongs to another issuer.
 func (r *Ring) CheckIssuer(issuer string) error {
 	if r.Issuer != issuer {
-		return hint.Errorf(fmt.Sprintf("set {issuer} to %s, or {store} to another store", r.Issuer),
-			"the ring belongs to issuer %q, not %q", r.Issuer, issuer)
+		return &RefusedError{hint.Errorf(fmt.Sprintf("set {issuer} to %s, or {store} to another store", r.Issuer),
+			"the ring belongs to issuer %q, not %q", r.Issuer, issuer)}
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func (r *Ring) lastEvent(now time.Time) time.Time {
 	return last
 }
 
-// repairTimes moves what has happened after now to now. Nobody can follow an older
+// repairTimes moves what has happened after now to now. No replica can follow an older
 // ring for longer than the longest PublishAhead of it.
 func (r *Ring) repairTimes(now time.Time) {
 	ahead := r.Policy.PublishAhead
@@ -130,7 +130,7 @@ func (r *Ring) repaired(seen Seen) bool {
 	})
 }
 
-// checkRepairs is the part of check for repairs.
+// checkRepairs does the part of check for repairs.
 func (r *Ring) checkRepairs() error {
 	last := int64(1)
 	for _, c := range r.ClockRepairs {

@@ -11,7 +11,7 @@ import (
 func TestRepairClock(t *testing.T) {
 	const day = 24 * time.Hour
 	// first is a ring with an activation planned for epoch+30d.
-	first := advance(t, newRing(t, rotation.Policy{}), epoch)
+	first := written(t, advance(t, newRing(t, rotation.Policy{}), epoch))
 	a, b := first.Keys[0].KeyID, first.Keys[1].KeyID
 	must := func(r *rotation.Ring, err error) *rotation.Ring {
 		t.Helper()
@@ -60,7 +60,7 @@ func TestRepairClock(t *testing.T) {
 		}, epoch.Add(day), b, "retired active next", epoch.Add(day)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			future := tt.ring(tt.now)
+			future := written(t, tt.ring(tt.now))
 			r, err := rotation.RepairClock(future, tt.now)
 			if err != nil {
 				t.Fatal(err)

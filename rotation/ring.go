@@ -1,7 +1,6 @@
 package rotation
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,12 +20,20 @@ import (
 // The versions of the document that this program reads and writes. A ring with
 // copies has a version of its own, since a program that does not know of copies
 // would rotate without waiting for them. So has a ring whose clock was repaired,
-// which a program that does not know of it would take for an old backup. (Version 3
-// is for signed rings.)
+// which a program that does not know of it would take for an old backup. A signed
+// ring is in an envelope in any case.
 const (
 	ringVersion     = 1
 	copiesVersion   = 2
+	signedVersion   = 3
 	repairedVersion = 4
+)
+
+// Bounds of what is read, in bytes and keys: more than any sensible ring has, and
+// little enough that a hostile one costs milliseconds.
+const (
+	maxDocument = 8 << 20
+	maxKeys     = 500
 )
 
 // maxHistory is more changes than most rings see in a year.
@@ -49,9 +56,11 @@ type Ring struct {
 	Updated      time.Time     `json:"updated"`
 	ClockRepairs []ClockRepair `json:"clockRepairs,omitempty"`
 
-	// History has the times at which earlier generations were written, the
-	// latest first, at most [maxHistory]. It identifies a ring that developed
-	// differently from an old backup.
+	// Past has the digests of earlier generations that were signed, the latest
+	// first, at most [maxHistory]. It identifies a ring that developed differently
+	// from an old backup. A ring that is not signed has the times of earlier writes
+	// instead.
+	Past    []Digest    `json:"past,omitempty"`
 	History []time.Time `json:"history,omitempty"`
 
 	Policy Policy `json:"policy"`
@@ -70,6 +79,18 @@ type Ring struct {
 	// Removed has the kids of all keys that were removed, so that none ever
 	// returns.
 	Removed []string `json:"removed,omitempty"`
+
+	// Writers may sign the ring. Without any it is not signed, and anyone who can
+	// write the store can change it. RemovedWriters never return.
+	Writers        []Writer   `json:"writers,omitempty"`
+	RemovedWriters []WriterID `json:"removedWriters,omitempty"`
+
+	// WriterSeed is what the key of a writer is derived from, encrypted by the KMS
+	// plugin of the [Sealer].
+	WriterSeed []byte `json:"writerSeed,omitempty"`
+
+	source      *source      // nil if r was changed since it was read or encoded
+	revocations []Revocation // that came with it and are valid
 }
 
 // A Key is a key and the times of its life. A zero time is not decided yet.
@@ -130,6 +151,7 @@ type Key struct {
 	signing   *jwks.SigningKey // nil without Private, or while Sealed is closed
 	opened    bool             // this process has opened or made Sealed as it is now
 	unsealErr error            // why Sealed could not be opened
+	struck    bool             // a [Revocation] takes it away before the ring does
 }
 
 // PublicKey returns the public half.
@@ -149,21 +171,6 @@ func (x Secret) Format(s fmt.State, _ rune) { io.WriteString(s, "[secret]") }
 // LogValue implements [slog.LogValuer] and logs nothing of the bytes.
 func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
-// Encode returns the document for a store, private keys included. The ring must
-// have passed through [Ring.Seal].
-func (r *Ring) Encode() ([]byte, error) {
-	for i := range r.Keys {
-		if k := &r.Keys[i]; k.bare() {
-			return nil, fmt.Errorf("encoding the ring: key %s is not sealed", k.KeyID)
-		}
-	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encoding the ring: %w", err)
-	}
-	return append(data, '\n'), nil
-}
-
 // LogValue implements [slog.LogValuer]: a log has a public summary of the ring.
 func (r *Ring) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("issuer", r.Issuer), slog.Int64("generation", r.Generation),
@@ -176,14 +183,29 @@ func (r *Ring) LogValue() slog.Value {
 func Decode(data []byte) (*Ring, error) {
 	r, err := decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("the ring cannot be used and was left unchanged: %w", err)
+		return nil, &RefusedError{fmt.Errorf("the ring cannot be used and was left unchanged: %w", err)}
 	}
 	return r, nil
 }
 
+// decode decodes the document of a store.
 func decode(data []byte) (*Ring, error) {
+	r, err := decodeAny(data)
+	if err == nil && r.source.envelope != nil && !r.source.envelope.Backup.IsZero() {
+		return nil, &UntrustedError{"this is a backup that was sealed for others, not the ring",
+			"`oidc-provider keys restore` writes the ring of a backup into an empty store"}
+	}
+	return r, err
+}
+
+// decodeAny decodes the document of a store, or a backup.
+func decodeAny(data []byte) (*Ring, error) {
+	if len(data) > maxDocument {
+		return nil, hint.Errorf(restore, "it has %d bytes, more than %d", len(data), maxDocument)
+	}
 	var head struct {
-		Version int `json:"version"`
+		Version int             `json:"version"`
+		Ring    json.RawMessage `json:"ring"`
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
 		return nil, hint.Errorf(restore, "its %d bytes are not a complete JSON document: %w", len(data), err)
@@ -191,15 +213,26 @@ func decode(data []byte) (*Ring, error) {
 	switch {
 	case head.Version < 1:
 		return nil, hint.Errorf("is {store} correct?", "this JSON document is not a ring")
-	case head.Version > copiesVersion && head.Version != repairedVersion:
+	case head.Version > repairedVersion:
 		return nil, hint.Errorf("upgrade oidc-provider",
 			"it has version %d, and this program reads versions up to %d", head.Version, repairedVersion)
+	case head.Version == signedVersion && head.Ring == nil:
+		return nil, errStripped
+	case head.Version == signedVersion:
+		return openEnvelope(data)
 	}
+	r, err := decodeRing(data)
+	if err != nil {
+		return nil, err
+	}
+	r.source = &source{document: data}
+	return r, nil
+}
+
+// decodeRing decodes a ring without its envelope, and checks it.
+func decodeRing(data []byte) (*Ring, error) {
 	r := new(Ring)
-	dec := json.NewDecoder(bytes.NewReader(data))
-	// An unknown field would be lost at the next write.
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(r); err != nil {
+	if err := unmarshal(data, r); err != nil {
 		return nil, hint.Wrap(err, restore)
 	}
 	if err := r.check(); err != nil {
@@ -211,11 +244,14 @@ func decode(data []byte) (*Ring, error) {
 const restore = "restore it from a backup"
 
 func (r *Ring) check() error {
+	if len(r.Keys) > maxKeys {
+		return fmt.Errorf("it has %d keys, more than %d", len(r.Keys), maxKeys)
+	}
 	if r.Issuer == "" || r.Generation < 1 || r.Updated.IsZero() {
 		return fmt.Errorf("issuer, generation or time of the last write is missing")
 	}
 	for _, text := range append([]string{r.Issuer}, r.Recipients...) {
-		if strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		if !printable(text) {
 			return fmt.Errorf("%.200q has characters that cannot be printed", text) // commands show it on a terminal
 		}
 	}
@@ -248,12 +284,21 @@ func (r *Ring) check() error {
 	if err := errors.Join(r.checkCopies(), r.checkRepairs()); err != nil {
 		return err
 	}
+	if err := r.checkWriters(); err != nil {
+		return err
+	}
 	return r.checkChain()
+}
+
+func printable(text string) bool {
+	return !strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
 // version returns the version of the document for r.
 func (r *Ring) version() int {
 	switch {
+	case r.Signed():
+		return signedVersion
 	case len(r.ClockRepairs) > 0:
 		return repairedVersion
 	case len(r.Copies) > 0:
@@ -335,6 +380,8 @@ func (r *Ring) clone() *Ring {
 	c.Removed = slices.Clone(r.Removed)
 	c.Recipients = slices.Clone(r.Recipients)
 	c.Copies = slices.Clone(r.Copies)
+	c.Writers = slices.Clone(r.Writers)
+	c.RemovedWriters = slices.Clone(r.RemovedWriters)
 	return &c
 }
 
@@ -351,15 +398,23 @@ func (r *Ring) find(kid string) *Key {
 	return nil
 }
 
-// begin starts a change: it returns a copy of r with the next generation, and
-// the time of the change.
+// begin starts a change: it returns a copy of r, and the time of the change. The
+// first change since r was read makes the next generation.
 func (r *Ring) begin(now time.Time) (*Ring, time.Time) {
 	next := r.clone()
-	if r.Generation > 0 {
+	next.Updated = r.At(now)
+	if r.source == nil && r.Generation > 0 {
+		return next, next.Updated
+	}
+	next.source = nil
+	next.Generation++
+	switch {
+	case r.Generation == 0:
+	case r.Signed():
+		next.Past = append([]Digest{r.source.digest}, r.Past[:min(len(r.Past), maxHistory-1)]...)
+	default:
 		next.History = append([]time.Time{r.Updated}, r.History[:min(len(r.History), maxHistory-1)]...)
 	}
-	next.Generation++
-	next.Updated = r.At(now)
 	return next, next.Updated
 }
 

@@ -34,6 +34,16 @@ func encode(t testing.TB, r *rotation.Ring, sealer rotation.Sealer) []byte {
 	return data
 }
 
+// written returns r as it is after it was written.
+func written(t testing.TB, r *rotation.Ring, sealer ...rotation.Sealer) *rotation.Ring {
+	t.Helper()
+	r, err := r.Seal(t.Context(), append(sealer, nil)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func TestRingRoundTrip(t *testing.T) {
 	data := encodedRing(t)
 	r, err := rotation.Decode(data)
@@ -82,7 +92,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"truncated", good[:len(good)-10], "restore it from a backup"},
 		{"something else", []byte(`{"keys":[]}`), "not a ring"},
 		{"null", []byte(`null`), "not a ring"},
-		{"newer", bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 3`), 1), "upgrade oidc-provider"},
+		{"newer", bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 5`), 1), "upgrade oidc-provider"},
+		{"signed, no signature", bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 3`), 1), "without its signatures"},
 		{"version 2, no copies", bytes.Replace(good, []byte(`"version": 1`), []byte(`"version": 2`), 1), "version 2 with 0 copies"},
 		{"version 1, copies", edit(func(r map[string]any, _ []any) { r["copies"] = copies("google") }), "version 1 with 1 copies"},
 		{"copy twice", edit(func(r map[string]any, _ []any) { r["version"], r["copies"] = 2, copies("google", "google") }), "is in it twice"},
@@ -188,4 +199,29 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("accepted but cannot go on: %v", err)
 		}
 	})
+}
+
+// A hostile ring costs little, whoever has written it.
+func TestDecodeIsBounded(t *testing.T) {
+	good := encodedRing(t)
+	var ring map[string]any
+	if err := json.Unmarshal(good, &ring); err != nil {
+		t.Fatal(err)
+	}
+	keys := ring["keys"].([]any)
+	for len(ring["keys"].([]any)) < 501 {
+		ring["keys"] = append(ring["keys"].([]any), keys[1])
+	}
+	many, err := json.Marshal(ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, data := range map[string][]byte{
+		"has 501 keys":          many,
+		"bytes, more than 8388": bytes.Replace(good, []byte("{"), append([]byte("{"), bytes.Repeat([]byte(" "), 8<<20)...), 1),
+	} {
+		if _, err := rotation.Decode(data); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
 }

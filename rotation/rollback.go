@@ -12,9 +12,10 @@ import (
 // A rollbackState keeps what a replica has seen of the ring until its next
 // start, in a store of its own. It belongs to one goroutine.
 type rollbackState struct {
-	store      Store   // nil if nothing is kept
-	version    Version // of the document that was read or written last
-	generation int64   // of the ring that this process has noted there
+	store   Store   // nil if nothing is kept
+	version Version // of the document that was read or written last
+	ring    *Ring   // that this process has noted there last
+	noted   []byte  // the document about it
 }
 
 // rollbackDocument is the document in that store.
@@ -57,12 +58,16 @@ func (s *rollbackState) read(ctx context.Context) (*Seen, error) {
 
 // keep notes what can be seen of ring, for the next start.
 func (s *rollbackState) keep(ctx context.Context, ring *Ring) error {
-	if s.store == nil || s.generation == ring.Generation {
+	if s.store == nil || s.ring == ring {
 		return nil
 	}
 	data, err := json.Marshal(rollbackDocument{rollbackKind, ring.Seen()})
 	if err != nil {
 		return err
+	}
+	if bytes.Equal(data, s.noted) {
+		s.ring = ring
+		return nil
 	}
 	swapErr := s.store.Swap(ctx, data, s.version)
 	// Only Load returns the version of what is there now.
@@ -73,6 +78,6 @@ func (s *rollbackState) keep(ctx context.Context, ring *Ring) error {
 	if err != nil {
 		return fmt.Errorf("writing the rollback state: %w", err)
 	}
-	s.generation = ring.Generation
+	s.ring, s.noted = ring, data
 	return nil
 }

@@ -27,17 +27,17 @@ type Config struct {
 	// Issuer is the issuer of the ring. The ring of another issuer is refused.
 	Issuer string
 
-	// Sealer opens the private keys of a sealed ring and seals new ones. A
-	// sealed ring cannot sign without one.
-	Sealer Sealer
+	// Access says which ring is trusted, and opens it. A sealed ring cannot sign
+	// without a Sealer.
+	Access
 
 	// PublishOnly makes this a replica that publishes the key set and neither
 	// signs nor writes. It needs no Sealer.
 	PublishOnly bool
 
-	// Seen is what witnesses have seen of the ring. A ring that cannot have come
-	// after it, such as an old backup, is refused.
-	Seen []Seen
+	// Witnessed is what witnesses publish. While the ring lacks one of their keys it
+	// may be an old backup, and nothing is written.
+	Witnessed []Seen
 
 	// RollbackState, if set, keeps what this replica has seen of the ring until
 	// its next start. It is a store of its own, best on another machine than

@@ -158,7 +158,7 @@ func TestRunNoticesOthersWithinASecond(t *testing.T) {
 		b := running(t, 0)
 		time.Sleep(time.Minute)
 		next := b.pub.keys()[1]
-		if _, err := rotation.Update(t.Context(), b.store, nil, func(r *rotation.Ring) (*rotation.Ring, error) {
+		if _, err := rotation.Update(t.Context(), b.store, rotation.Access{}, func(r *rotation.Ring) (*rotation.Ring, error) {
 			r, _, err := rotation.Rotate(r, time.Now(), true, generateEC)
 			return r, err
 		}); err != nil {

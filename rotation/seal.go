@@ -25,14 +25,18 @@ type Sealer interface {
 	Unseal(ctx context.Context, sealed []byte) ([]byte, error)
 
 	// WriterKeys returns the keys with which this Sealer signs rings: one per age
-	// identity, and the one of its KMS plugin if seed is not empty. Seed is what
+	// identity, and one of the KMS plugin, if there is one and seed is what
 	// NewWriterSeed returned to the writer that created it. If seed does not open,
-	// the keys of the age identities are returned with the error.
+	// it returns the others and an error.
 	WriterKeys(ctx context.Context, seed []byte) ([]WriterKey, error)
 
 	// NewWriterSeed returns a new seed for the writer key of the KMS plugin, which
-	// only that plugin can open. Without a plugin it returns nil.
+	// the ring keeps, or nil without a plugin.
 	NewWriterSeed(ctx context.Context) ([]byte, error)
+
+	// HasIdentity reports whether there is an identity or a plugin, so that there
+	// are writer keys.
+	HasIdentity() bool
 }
 
 // hasPrivate reports whether the ring has the private half, sealed or not, or
@@ -122,16 +126,21 @@ func (k *Key) unseal(ctx context.Context, s Sealer) (*jwks.SigningKey, error) {
 func (r *Ring) inherit(known *Ring) {
 	for i := range r.Keys {
 		k := &r.Keys[i]
-		if before := known.find(k.KeyID); before != nil && k.closed() {
+		before := known.find(k.KeyID)
+		if before == nil {
+			continue
+		}
+		k.struck = k.struck || before.struck // a writer of the store can remove a Revocation
+		if k.closed() {
 			k.signing = before.signing
 			k.opened = before.opened && bytes.Equal(before.Sealed, k.Sealed)
 		}
 	}
 }
 
-// Seal prepares r for writing: it seals the private keys that were added since
-// it was read. If there are none it returns r itself.
-func (r *Ring) Seal(ctx context.Context, s Sealer) (*Ring, error) {
+// sealKeys seals the private keys that were added since r was read. If there are
+// none it returns r itself.
+func (r *Ring) sealKeys(ctx context.Context, s Sealer) (*Ring, error) {
 	if !slices.ContainsFunc(r.Keys, func(k Key) bool { return k.bare() }) {
 		return r, nil
 	}
@@ -167,21 +176,36 @@ func (k *Key) bare() bool { return k.signing != nil && len(k.Private) == 0 && le
 
 // Reseal returns a ring whose private keys will all be sealed again, for
 // recipients; without recipients they become plain. All keys must be open: see
-// [Ring.Unseal].
+// [Ring.Unseal]. Writers whose keys were derived from recipients that others replace
+// are removed.
 func Reseal(r *Ring, recipients []string, now time.Time) (*Ring, error) {
 	if err := r.CheckClock(now); err != nil {
 		return r, err
 	}
 	next, _ := r.begin(now)
-	next.Recipients = recipients
-	for i := range next.Keys {
-		k := &next.Keys[i]
+	for _, w := range r.Writers {
+		if len(recipients) > 0 && slices.Contains(r.Recipients, w.Name) && !slices.Contains(recipients, w.Name) {
+			next.removeWriter(w.ID)
+		}
+	}
+	if r.Signed() && len(next.fullWriters()) == 0 {
+		return r, hint.Errorf("add {ageIdentities} with the identity of a new recipient",
+			"nothing was changed, since no writer would be left that can sign the ring")
+	}
+	return next, next.reseal(recipients)
+}
+
+// reseal makes r one that will be sealed for recipients. All keys must be open.
+func (r *Ring) reseal(recipients []string) error {
+	r.Recipients = recipients
+	for i := range r.Keys {
+		k := &r.Keys[i]
 		if k.closed() {
-			return r, k.whyClosed()
+			return k.whyClosed()
 		}
 		k.Private, k.Sealed, k.opened = nil, nil, false
 	}
-	return next, nil
+	return nil
 }
 
 // withoutPrivate returns r without private keys, for a replica that only

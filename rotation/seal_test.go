@@ -20,7 +20,7 @@ import (
 
 // A box seals by naming whom it is for, and opens what is for its owner.
 type box struct {
-	owner string
+	owner string // or several names
 
 	mu  sync.Mutex
 	err error // of Unseal
@@ -43,7 +43,7 @@ func (b *box) Unseal(_ context.Context, sealed []byte) ([]byte, error) {
 	switch {
 	case b.err != nil:
 		return nil, b.err
-	case !slices.Contains(strings.Fields(string(recipients)), b.owner):
+	case !slices.ContainsFunc(strings.Fields(string(recipients)), func(r string) bool { return slices.Contains(strings.Fields(b.owner), r) }):
 		return nil, errNotMine
 	}
 	plain := slices.Clone(body)
@@ -53,16 +53,18 @@ func (b *box) Unseal(_ context.Context, sealed []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// WriterKeys derives one key from the name of the owner. A box has no KMS plugin.
-func (b *box) WriterKeys(context.Context, []byte) ([]rotation.WriterKey, error) {
-	if b.owner == "" {
-		return nil, nil
+// WriterKeys derives a key from the name of each owner. A box has no KMS plugin.
+func (b *box) WriterKeys(context.Context, []byte) (keys []rotation.WriterKey, err error) {
+	for _, owner := range strings.Fields(b.owner) {
+		seed := sha256.Sum256([]byte(owner))
+		keys = append(keys, rotation.NewWriterKey(owner, seed[:]))
 	}
-	seed := sha256.Sum256([]byte(b.owner))
-	return []rotation.WriterKey{rotation.NewWriterKey(b.owner, seed[:])}, nil
+	return keys, nil
 }
 
 func (b *box) NewWriterSeed(context.Context) ([]byte, error) { return nil, nil }
+
+func (b *box) HasIdentity() bool { return b.owner != "" }
 
 func (b *box) fail(err error) {
 	b.mu.Lock()
@@ -175,7 +177,7 @@ func TestChangesOfAClosedRing(t *testing.T) {
 	if err := s.Swap(t.Context(), sealedRing(t), ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err := rotation.Update(t.Context(), s, &box{}, func(r *rotation.Ring) (*rotation.Ring, error) {
+	_, err := rotation.Update(t.Context(), s, rotation.Access{Sealer: &box{}}, func(r *rotation.Ring) (*rotation.Ring, error) {
 		next, _, err := rotation.Rotate(r, epoch, true, generateEC)
 		return next, err
 	})
@@ -204,7 +206,7 @@ func sealedRunning(t *testing.T, sealer rotation.Sealer, publishOnly bool) (*sto
 		t.Fatal(err)
 	}
 	rotator, err := rotation.Open(t.Context(), rotation.Config{
-		Store: s, Issuer: simIssuer, Sealer: sealer, PublishOnly: publishOnly,
+		Store: s, Issuer: simIssuer, Access: rotation.Access{Sealer: sealer, AllowUnsigned: true}, PublishOnly: publishOnly,
 		Publishers: []rotation.Publisher{pub}, Generate: generateEC, Poll: 10 * time.Minute, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -290,7 +292,7 @@ func TestResealedForOthers(t *testing.T) {
 		mine := &box{owner: "alice"}
 		s, _, rotator := sealedRunning(t, mine, false)
 		reseal := func(recipients ...string) {
-			_, err := rotation.Update(t.Context(), s, mine, func(r *rotation.Ring) (*rotation.Ring, error) {
+			_, err := rotation.Update(t.Context(), s, rotation.Access{Sealer: mine, AllowUnsigned: true}, func(r *rotation.Ring) (*rotation.Ring, error) {
 				open, err := r.Unseal(t.Context(), &box{owner: r.Recipients[len(r.Recipients)-1]})
 				if err != nil {
 					return r, err
@@ -330,7 +332,7 @@ func TestPublishOnly(t *testing.T) {
 		if _, after, _ := s.Load(t.Context()); after != before {
 			t.Error("it has written")
 		}
-		if _, err := rotation.Update(t.Context(), s, &box{}, func(r *rotation.Ring) (*rotation.Ring, error) {
+		if _, err := rotation.Update(t.Context(), s, rotation.Access{Sealer: &box{}}, func(r *rotation.Ring) (*rotation.Ring, error) {
 			next, _, err := rotation.Rotate(r, time.Now(), true, generateEC)
 			return next, err
 		}); err != nil {

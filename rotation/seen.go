@@ -21,16 +21,34 @@ type Seen struct {
 	// removed or revoked.
 	KeyIDs []string `json:"kids"`
 	Gone   []string `json:"gone"`
+
+	// Digest identifies a signed ring, and Writers may sign the next one.
+	Digest         Digest     `json:"digest,omitzero"`
+	Writers        []WriterID `json:"writers,omitempty"`
+	RemovedWriters []WriterID `json:"removedWriters,omitempty"`
+
+	// Struck are the kids of keys that a [Revocation] has taken away, and the ring
+	// has not yet.
+	Struck []string `json:"struck,omitempty"`
 }
 
 // Seen returns what can be seen of r.
 func (r *Ring) Seen() Seen {
-	s := Seen{Issuer: r.Issuer, Generation: r.Generation, Updated: r.Updated, Gone: slices.Clone(r.Removed)}
+	s := Seen{
+		Issuer: r.Issuer, Generation: r.Generation, Updated: r.Updated, Gone: slices.Clone(r.Removed),
+		Writers: r.fullWriters(), RemovedWriters: r.RemovedWriters,
+	}
+	if r.source != nil {
+		s.Digest = r.source.digest
+	}
 	for i := range r.Keys {
 		k := &r.Keys[i]
 		s.KeyIDs = append(s.KeyIDs, k.KeyID)
-		if !k.Published() {
+		switch {
+		case !k.RevokedAt.IsZero():
 			s.Gone = append(s.Gone, k.KeyID)
+		case k.struck:
+			s.Struck = append(s.Struck, k.KeyID)
 		}
 	}
 	return s
@@ -66,7 +84,7 @@ func (r *Ring) contradicts(seen Seen) string {
 	switch {
 	case r.Generation < seen.Generation || r.Updated.Before(seen.Updated) && !r.repaired(seen):
 		return "the ring went back in time: " + theirs + ", and " + ours
-	case seen.Generation > 0 && !r.passed(seen.Generation, seen.Updated):
+	case seen.Generation > 0 && !r.passed(seen):
 		return "the ring has another history: " + theirs + ", and " + ours + ", which did not develop from it"
 	}
 	for _, kid := range seen.KeyIDs {
@@ -75,21 +93,26 @@ func (r *Ring) contradicts(seen Seen) string {
 		}
 	}
 	for _, kid := range seen.Gone {
-		if k := r.find(kid); k != nil && k.Published() {
+		if k := r.find(kid); k != nil && k.RevokedAt.IsZero() {
 			return fmt.Sprintf("the ring publishes key %s, which %s has seen revoked or removed", kid, seen.By)
 		}
 	}
 	return ""
 }
 
-// passed reports whether this generation of r was written at updated, as far as
-// its history reaches back.
-func (r *Ring) passed(generation int64, updated time.Time) bool {
-	switch back := r.Generation - generation; {
+// passed reports whether r is the ring that was seen, or developed from it, as far
+// as what r knows of its past reaches back.
+func (r *Ring) passed(seen Seen) bool {
+	back := r.Generation - seen.Generation
+	switch {
+	case back == 0 && r.source != nil && !seen.Digest.IsZero():
+		return r.source.digest == seen.Digest
 	case back == 0:
-		return r.Updated.Equal(updated)
+		return r.Updated.Equal(seen.Updated)
+	case back <= int64(len(r.Past)) && !seen.Digest.IsZero():
+		return r.Past[back-1] == seen.Digest
 	case back <= int64(len(r.History)):
-		return r.History[back-1].Equal(updated)
+		return r.History[back-1].Equal(seen.Updated)
 	}
 	return true
 }

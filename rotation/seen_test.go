@@ -23,10 +23,11 @@ func history(t *testing.T) (old, newer, branch *rotation.Ring) {
 			if r, _, err = rotation.Rotate(r, r.Updated.Add(time.Minute), true, generateEC); err != nil {
 				t.Fatal(err)
 			}
+			r = written(t, r)
 		}
 		return r
 	}
-	old = newRing(t, rotation.Policy{})
+	old = written(t, newRing(t, rotation.Policy{}))
 	return old, rotate(old, 1), rotate(old, 3)
 }
 
@@ -38,7 +39,7 @@ func TestCheckAgainst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return next
+		return written(t, next)
 	}
 	revoked, _, err := rotation.Revoke(old, old.Keys[1].KeyID, epoch, generateEC)
 	if err != nil {
@@ -74,7 +75,7 @@ func TestCheckAgainst(t *testing.T) {
 
 // Kids of removed keys are known for ever.
 func TestCheckAgainstRemoved(t *testing.T) {
-	r := newRing(t, rotation.Policy{})
+	r := written(t, newRing(t, rotation.Policy{}))
 	seen := r.Seen()
 	r, _, err := rotation.Rotate(r, epoch, true, generateEC)
 	if err == nil {

@@ -31,6 +31,9 @@ func (w *world) checkSuccession(old, next *rotation.Ring, emergency bool, waits 
 			w.t.Fatalf("invariant 4: revoked key %s is published again", k.KeyID)
 		}
 		if !k.RevokedAt.IsZero() {
+			if !w.revoked[k.KeyID] && !emergency {
+				w.t.Fatalf("invariant 8: key %s was revoked by nobody", k.KeyID)
+			}
 			w.revoked[k.KeyID] = true
 		}
 		if k.Forced && !w.exempt[k.KeyID] {
@@ -135,6 +138,9 @@ func (w *world) checkProgress(span time.Duration) {
 // checkReplicasAgree compares all that hold the newest ring. Two clocks that
 // are on different sides of an activation are the only excuse.
 func (w *world) checkReplicasAgree() {
+	if struck(w.ring) {
+		return // the next write makes another key active
+	}
 	var kids []string
 	for _, rep := range w.replicas {
 		if rep.r == nil || rep.publishOnly || !rep.healthyClock(w) || rep.sealer.failing() || rep.r.View().Ring().Generation != w.ring.Generation || rep.r.View().Pending() != nil || rep.link.doubt != nil {

@@ -25,7 +25,7 @@ const (
 	disputed                  // the kernel confirms it, and others contradict it
 )
 
-func (rep *replica) clock() rotation.Clock {
+func (rep *replica) clock(w *world) rotation.Clock {
 	if rep.evidence == trusted {
 		return nil
 	}
@@ -37,6 +37,11 @@ func (rep *replica) clock() rotation.Clock {
 			return false, errors.New("a witness shows another time")
 		case disputed:
 			return true, errors.New("witnesses show another time")
+		}
+		if age := w.now.Add(rep.offset).Sub(w.ring.Updated); !rep.rightClock(w) && age.Abs() <= w.skew {
+			// The clock is behind by the age of the ring: nothing tells that apart from
+			// a ring that was just written.
+			return false, errors.New("somebody noticed")
 		}
 		return false, nil
 	}
@@ -283,6 +288,7 @@ func TestSimulationClocks(t *testing.T) {
 			w.mustBeGone(simKeys[1].KeyID()) // in the future, it seemed to sign
 		}},
 		{"a rotation from the future, and a shorter lifetime", rotation.Policy{Schedule: "@every 1h", PublishAhead: rotation.Duration(2 * time.Hour), MaxTokenLifetime: rotation.Duration(3 * day)}, func(w *world) {
+			w.pass(w.skew + time.Minute) // the ring says nothing about a clock any more
 			w.replicas[2].offset, w.replicas[2].evidence = 0, unknown
 			w.start(w.replicas[2])
 			w.changeInTheFuture(day, "force")

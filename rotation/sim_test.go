@@ -205,7 +205,11 @@ func (w *world) actions(aheads []time.Duration, copies []string) map[string]func
 				return rotation.Reseal(r, recipients, clock(t))
 			})
 		},
-		"damage":   w.damage,
+		"damage": w.damage,
+		"forge":  w.forge,
+		"break glass": func(t *rapid.T) {
+			w.strike(rapid.SampledFrom(w.ring.Keys).Draw(t, "key").KeyID)
+		},
 		"rollback": w.rollback,
 	}
 }
@@ -230,7 +234,7 @@ func (w *world) drawOffset(t *rapid.T) time.Duration {
 }
 
 func (w *world) operate(change func(*rotation.Ring) (*rotation.Ring, error)) {
-	if _, err := rotation.Update(context.Background(), w.cli(), &box{}, change); err != nil {
+	if _, err := rotation.Update(context.Background(), w.cli(), rotation.Access{Sealer: operator, AllowUnsigned: !w.signed}, change); err != nil {
 		fmt.Fprintln(&w.out, err)
 	}
 	w.emergency, w.waits = false, ""

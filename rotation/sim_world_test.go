@@ -87,9 +87,10 @@ type replica struct {
 	link   *link
 	memory *store.Memory // survives it
 	sealer *box
-	// publishOnly replicas neither sign nor write.
-	publishOnly bool
-	healed      time.Time // when the plugin came back
+	// publishOnly replicas neither sign nor write. One that allows it accepted the
+	// ring when it was not signed.
+	publishOnly, allows bool
+	healed              time.Time // when the plugin came back
 
 	// read is the true time of its last read, which its clock called lastRead.
 	read     time.Time
@@ -121,6 +122,7 @@ type world struct {
 	ring   *rotation.Ring // what is in the store
 	kept   bool           // it must not be replaced now
 	branch bool           // what is written now follows an old backup
+	signed bool           // the ring is, from the beginning
 	future bool           // the ring is from the future
 	backup []byte         // an old document
 
@@ -174,8 +176,26 @@ var simKeys = func() []*jwks.SigningKey {
 	return keys
 }()
 
-// recipients seal the ring of a world that is sealed.
+// recipients seal the ring of a world that is sealed, and sign it.
 var recipients = []string{"replicas", "safe"}
+
+// operator has the identity that is in the safe, glass one that may only revoke, and
+// adversary one that nobody has ever let sign a ring.
+var operator, glass, adversary = &box{owner: "safe"}, &box{owner: "glass"}, &box{owner: "adversary"}
+
+func writerID(b *box) rotation.WriterID {
+	keys, _ := b.WriterKeys(context.Background(), nil)
+	return keys[0].ID()
+}
+
+// access is that of a replica with an identity, or of one that only publishes.
+func (w *world) access(rep *replica) rotation.Access {
+	if rep.publishOnly { // an operator has pinned a writer that came later, too
+		pinned := []rotation.WriterID{writerID(operator), writerID(&box{owner: "newcomer"})}
+		return rotation.Access{Signers: pinned, AllowUnsigned: !w.signed}
+	}
+	return rotation.Access{Sealer: rep.sealer, AllowUnsigned: !w.signed || rep.allows}
+}
 
 func newWorld(t rapid.TB, p rotation.Policy, kind storetest.Kind, sealed bool) *world {
 	w := &world{
@@ -190,12 +210,21 @@ func newWorld(t rapid.TB, p rotation.Policy, kind storetest.Kind, sealed bool) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.signed = sealed
 	if sealed {
 		r.Recipients = recipients
+		if r, err = rotation.Enroll(context.Background(), r, &box{owner: strings.Join(recipients, " ")}, nil, w.now); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.exempt[r.Active(w.now).KeyID] = true
-	if err := rotation.Create(context.Background(), w.cli(), &box{}, r); err != nil {
+	if err := rotation.Create(context.Background(), w.cli(), &box{owner: strings.Join(recipients, " ")}, r); err != nil {
 		t.Fatal(err)
+	}
+	if sealed {
+		w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {
+			return rotation.AddWriter(context.Background(), r, operator, rotation.Writer{ID: writerID(glass), Name: "glass", RevokeOnly: true}, w.now)
+		})
 	}
 	w.backup = w.store.Data()
 	for i := range 4 {
@@ -209,6 +238,9 @@ func newWorld(t rapid.TB, p rotation.Policy, kind storetest.Kind, sealed bool) *
 		}
 		w.replicas = append(w.replicas, rep)
 		w.start(rep)
+		if rep.r == nil {
+			t.Fatalf("replica %d does not start: %s", i, w.out.String())
+		}
 		w.tick(rep) // the ring is in use from the beginning
 	}
 	for range 4 {
@@ -258,12 +290,17 @@ func (w *world) persist(data []byte) {
 	if w.branch {
 		return
 	}
+	if w.ring != nil && next.Generation == w.ring.Generation { // a revocation was added
+		w.noteRevocations(next)
+		w.ring = next
+		return
+	}
 	if w.ring != nil {
 		waits := w.waits
 		if waits == "" {
 			waits = w.lateWaits[string(data)]
 		}
-		w.checkSuccession(w.ring, next, w.emergency || w.lateEmergency[string(data)], waits)
+		w.checkSuccession(w.ring, next, w.emergency || w.lateEmergency[string(data)] || struck(w.ring), waits)
 	}
 	w.ring = next
 }
@@ -282,7 +319,7 @@ func (w *world) start(rep *replica) {
 	rep.learn(w)
 	r, err := rotation.OpenAt(context.Background(), rotation.Config{
 		Store: rep.link, Issuer: simIssuer, Generate: w.generate,
-		Sealer: rep.sealer, PublishOnly: rep.publishOnly, RollbackState: rep.memory, Clock: rep.clock(),
+		Access: w.access(rep), PublishOnly: rep.publishOnly, RollbackState: rep.memory, Clock: rep.clock(w),
 		Publishers: []rotation.Publisher{rep.places[0], rep.places[1]},
 		Log:        slog.New(slog.NewTextHandler(&w.out, nil)),
 	}, rep.local(w))

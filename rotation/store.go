@@ -52,6 +52,16 @@ var ErrConflict = errors.New("another process has changed the store")
 // ErrEmpty is the error for a store without a ring.
 var ErrEmpty = errors.New("the store holds no ring")
 
+// A RefusedError is the reason why what a store holds is not the ring: it cannot be
+// read, belongs to another issuer, or has disappeared. A ring that was forged has an
+// [*UntrustedError] as well, and an old one a [*PastError].
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
 // Read loads the ring of any issuer. It does not open sealed private keys: see
 // [Ring.Unseal]. It returns [ErrEmpty] if there is no ring.
 func Read(ctx context.Context, store Store) (*Ring, error) {
@@ -74,27 +84,14 @@ func read(ctx context.Context, store Store) (*Ring, Version, error) {
 	return r, v, nil
 }
 
-// seal returns r with all of its private keys encoded, and its document, which can
-// be read again: no server could use another one.
-func seal(ctx context.Context, r *Ring, sealer Sealer) (*Ring, []byte, error) {
+// Create writes r into an empty store, and refuses any other store. sealer may
+// be nil for a plain ring that is not signed.
+func Create(ctx context.Context, store Store, sealer Sealer, r *Ring) error {
 	r, err := r.Seal(ctx, sealer)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	data, err := r.Encode()
-	if err != nil {
-		return nil, nil, err
-	}
-	if _, err := decode(data); err != nil { // whose hint is about a ring in a store
-		return nil, nil, fmt.Errorf("the new ring was not written, since it could not be read again: %v", err)
-	}
-	return r, data, nil
-}
-
-// Create writes r into an empty store, and refuses any other store. sealer may
-// be nil for a plain ring.
-func Create(ctx context.Context, store Store, sealer Sealer, r *Ring) error {
-	_, data, err := seal(ctx, r, sealer)
 	if err != nil {
 		return err
 	}
@@ -111,31 +108,49 @@ func Create(ctx context.Context, store Store, sealer Sealer, r *Ring) error {
 // Update replaces the ring in store by the result of change. If another writer
 // is faster, it starts again. If change returns the ring that it was given,
 // nothing is written. New keys are sealed for the ring's recipients. Keys that
-// are sealed already are not opened.
-func Update(ctx context.Context, store Store, sealer Sealer, change func(*Ring) (*Ring, error)) (*Ring, error) {
+// are sealed already are not opened. It returns an [*UntrustedError] if the ring
+// is not one that a trusts: a change would sign it.
+func Update(ctx context.Context, store Store, a Access, change func(*Ring) (*Ring, error)) (*Ring, error) {
+	var changed *Ring
+	err := replace(ctx, store, a, func(old *Ring) ([]byte, error) {
+		var err error
+		if changed, err = change(old); err != nil || changed == old {
+			changed = old
+			return nil, err
+		}
+		if changed, err = changed.Seal(ctx, a.Sealer); err != nil {
+			return nil, err
+		}
+		return changed.Encode()
+	})
+	return changed, err
+}
+
+// replace replaces the document in store by the result of change, unless that is
+// nil.
+func replace(ctx context.Context, store Store, a Access, change func(*Ring) ([]byte, error)) error {
 	for {
 		old, v, err := read(ctx, store)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		changed, err := change(old)
-		if err != nil || changed == old {
-			return old, err
+		if err := a.Verify(ctx, old); err != nil {
+			return err
 		}
-		changed, data, err := seal(ctx, changed, sealer)
-		if err != nil {
-			return nil, err
+		data, err := change(old)
+		if err != nil || data == nil {
+			return err
 		}
 		switch err = store.Swap(ctx, data, v); {
 		case err == nil:
-			return changed, nil
+			return nil
 		case !errors.Is(err, ErrConflict):
-			return nil, hint.Errorf("check with `oidc-provider keys list`",
+			return hint.Errorf("check with `oidc-provider keys list`",
 				"writing the ring, which may or may not have been changed: %w", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

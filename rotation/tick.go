@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"oidc-provider/internal/hint"
 )
 
 // tick does one step: it reads the ring, opens its keys or changes it, then
@@ -45,6 +47,9 @@ func (r *Rotator) step(ctx context.Context, now time.Time) (view *View, again bo
 	}
 	r.clock.observe(now, ring)
 	r.narrator.changes(ring, r.clock.at(ring, now))
+	if id := r.reader.truster.firstUse; id != nil && ring != known {
+		r.narrator.firstUse(*id)
+	}
 	if ring != known {
 		r.writer.retry.soon() // the write whose answer was lost may have succeeded
 		return &View{ring: ring}, !r.cfg.PublishOnly, nil
@@ -64,6 +69,12 @@ func (r *Rotator) step(ctx context.Context, now time.Time) (view *View, again bo
 func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) (view *View, again bool, err error) {
 	if err := r.clock.mayWrite(now, ring); err != nil {
 		return &View{ring: ring}, false, err
+	}
+	for _, s := range r.cfg.Witnessed {
+		if err := ring.CheckAgainst(s); err != nil {
+			return &View{ring: ring}, false, hint.Errorf("`oidc-provider keys import` adds the key; or restore the newest ring",
+				"nothing is written: %v", err) // whose hint says the same
+		}
 	}
 	if now.Before(ring.Updated) {
 		// The clock of the last writer is ahead of this one: its events are past soon.

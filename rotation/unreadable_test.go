@@ -47,9 +47,10 @@ func TestUnreadableRingIsNotWritten(t *testing.T) {
 				bad := *r
 				bad.Keys = slices.Clone(r.Keys)
 				spoil(&bad)
+				bad.Changed()
 				return &bad
 			}
-			_, err = rotation.Update(t.Context(), s, nil, func(r *rotation.Ring) (*rotation.Ring, error) { return spoiled(r), nil })
+			_, err = rotation.Update(t.Context(), s, rotation.Access{}, func(r *rotation.Ring) (*rotation.Ring, error) { return spoiled(r), nil })
 			if err == nil || strings.Contains(hint.Of(err), "backup") {
 				t.Errorf("Update: %v with hint %q", err, hint.Of(err))
 			}

@@ -77,6 +77,10 @@ func (r *Ring) signer(at func(*Ring) (time.Time, error)) (Signer, error) {
 		return Signer{}, err
 	}
 	active := r.Active(now)
+	if active != nil && active.struck {
+		return Signer{}, hint.Errorf("a server that can sign the ring makes the next key active",
+			"the active key %s was revoked by a writer that may only revoke", active.KeyID)
+	}
 	if active != nil && active.closed() {
 		return Signer{}, active.whyClosed()
 	}

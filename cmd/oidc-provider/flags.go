@@ -45,6 +45,11 @@ func addStoreFlags(flags *pflag.FlagSet, cfg *store.Config) {
 		"`FILE` with the age identity that opens sealed keys; may be given several times")
 	flags.StringVar(&cfg.KMSSocket, "kms-socket", "",
 		"Unix socket `FILE` of the Kubernetes KMS v2 plugin that seals and opens keys")
+	flags.StringSliceVar(&cfg.RingSigners, "ring-signer", nil,
+		"`ID` of a writer of the ring whose signature is trusted, ed25519:…, besides those of the identities; "+
+			"may be given several times")
+	flags.BoolVar(&cfg.AllowUnsignedRing, "allow-unsigned-ring", false,
+		"accept a ring that is not signed although an identity could have signed it; only until 'keys sign' has run")
 }
 
 // ringFlags say which ring a command works on: the one in the store that flags
@@ -153,24 +158,14 @@ func issuerNames(issuers []config.Issuer) string {
 	return strings.Join(names, ", ")
 }
 
-// open opens the store for a command that needs private keys. The caller must
-// close it.
+// open opens the store for a command that changes the ring, or needs private keys.
+// The caller must close it.
 func (f *ringFlags) open(cmd *cobra.Command) (*store.Handle, error) {
 	cfg, issuer, err := f.resolve(cmd)
 	if err != nil {
 		return nil, err
 	}
 	return store.OpenFor(cfg, issuer)
-}
-
-// openWithoutKeys opens the store for a command that needs no private key. The
-// caller must close it.
-func (f *ringFlags) openWithoutKeys(cmd *cobra.Command) (*store.Handle, error) {
-	cfg, issuer, err := f.resolve(cmd)
-	if err != nil {
-		return nil, err
-	}
-	return store.OpenFor(cfg.WithoutKeys(), issuer)
 }
 
 // read returns the ring, for a command that needs no private key.
@@ -190,7 +185,7 @@ func readRing(ctx context.Context, cfg store.Config, issuer string) (*rotation.R
 		return nil, err
 	}
 	defer s.Close()
-	return s.Read(ctx)
+	return s.ReadTrusted(ctx)
 }
 
 // addWitnessFlags adds the flags for the witnesses of a ring.

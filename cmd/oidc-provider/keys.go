@@ -16,6 +16,7 @@ change within two seconds.`,
 	cmd.AddCommand(newKeysInitCommand(), newKeysListCommand(), newKeysRotateCommand(), newKeysRevokeCommand(),
 		newKeysImportCommand(),
 		newKeysPolicyCommand(), newKeysCopiesCommand(), newKeysBackupCommand(),
-		newKeysRestoreCommand(), newKeysRepairCommand(), newKeysResealCommand(), newKeysRBACCommand())
+		newKeysRestoreCommand(), newKeysRepairCommand(), newKeysResealCommand(), newKeysSignCommand(), newKeysWritersCommand(),
+		newKeysRBACCommand())
 	return cmd
 }

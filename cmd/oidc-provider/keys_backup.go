@@ -9,7 +9,6 @@ import (
 
 	"oidc-provider/internal/describe"
 	"oidc-provider/internal/hint"
-	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
@@ -46,19 +45,19 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 				return err
 			}
 			defer s.Close()
-			r, err := s.Read(cmd.Context())
+			s.Access.AllowUnsigned = true // a backup of an unsigned ring is not signed either
+			r, err := s.ReadTrusted(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if plain || seal.recipients != nil {
-				if r, err = sealedAs(cmd, s, r, seal.recipients); err != nil {
-					return err
-				}
-			} else if len(r.Recipients) == 0 {
+			if !plain && seal.recipients == nil && len(r.Recipients) == 0 {
 				return hint.Errorf("add --recipient with an age recipient, which age-keygen makes; --plain writes it anyway",
 					"the private keys of this ring are plain, and so would be the backup")
 			}
 			data, err := r.Encode()
+			if plain || seal.recipients != nil {
+				data, err = rotation.Backup(cmd.Context(), r, seal.recipients, s.Sealer)
+			}
 			if err != nil {
 				return err
 			}
@@ -70,7 +69,7 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Wrote generation %d of the ring of %s, of %s, to %s, %s.\n",
-				r.Generation, r.Issuer, describe.Time(r.Updated), args[0], describe.Sealing(r))
+				r.Generation, r.Issuer, describe.Time(r.Updated), args[0], sealedFor(r, plain, seal.recipients))
 			return nil
 		},
 	}
@@ -80,18 +79,13 @@ that is plain needs --recipient, or --plain if that is really meant.`,
 	return cmd
 }
 
-// sealedAs returns r, otherwise unchanged, with its keys sealed for others.
-func sealedAs(cmd *cobra.Command, s *store.Handle, r *rotation.Ring, recipients []string) (*rotation.Ring, error) {
-	open, err := r.Unseal(cmd.Context(), s.Sealer)
-	if err != nil {
-		return nil, err
+// sealedFor says how the private keys of a backup are stored, in words.
+func sealedFor(r *rotation.Ring, plain bool, recipients []string) string {
+	backup := *r
+	if plain || recipients != nil {
+		backup.Recipients = recipients
 	}
-	next, err := rotation.Reseal(open, recipients, r.Updated)
-	if err != nil {
-		return nil, err
-	}
-	next.Generation, next.History = r.Generation, r.History
-	return next.Seal(cmd.Context(), s.Sealer)
+	return describe.Sealing(&backup)
 }
 
 // writeBackup replaces no file: an existing one may be the last copy of something.

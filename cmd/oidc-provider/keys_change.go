@@ -30,33 +30,21 @@ func (f *changeFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.witnesses.CAFile, "witness-ca-file", "", "PEM `FILE` with the CA of the witnesses; default the system's")
 }
 
-// open opens the store for a change that needs private keys. The caller must close
-// it.
+// open opens the store for a change, which the handle refuses while the clock is
+// known to be wrong. The caller must close it.
 func (f *changeFlags) open(cmd *cobra.Command) (*store.Handle, error) {
-	return f.guard(cmd)(f.ringFlags.open(cmd))
-}
-
-// openWithoutKeys opens the store for a change that needs no private key. The
-// caller must close it.
-func (f *changeFlags) openWithoutKeys(cmd *cobra.Command) (*store.Handle, error) {
-	return f.guard(cmd)(f.ringFlags.openWithoutKeys(cmd))
-}
-
-// guard lets no ring be changed while the clock is known to be wrong.
-func (f *changeFlags) guard(cmd *cobra.Command) func(*store.Handle, error) (*store.Handle, error) {
-	return func(s *store.Handle, err error) (*store.Handle, error) {
-		if err != nil || f.trustClock {
-			return s, err
-		}
-		asked := false
-		return s.Guarded(func(r *rotation.Ring) error {
-			if asked { // a conflict starts the change again
-				return nil
-			}
-			asked = true
-			return f.checkClock(cmd, r)
-		}), nil
+	s, err := f.ringFlags.open(cmd)
+	if err != nil || f.trustClock {
+		return s, err
 	}
+	asked := false
+	return s.Guarded(func(r *rotation.Ring) error {
+		if asked { // a conflict starts the change again
+			return nil
+		}
+		asked = true
+		return f.checkClock(cmd, r)
+	}), nil
 }
 
 // checkClock refuses a clock that is known to be wrong, and warns of one that

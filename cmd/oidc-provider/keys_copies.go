@@ -221,7 +221,7 @@ for it continues. What the copy has confirmed is forgotten.`,
 // and says whether there was something to change.
 func changeCopies(cmd *cobra.Command, flags *changeFlags, change func(*rotation.Ring) (*rotation.Ring, error)) (
 	r *rotation.Ring, changed bool, err error) {
-	s, err := flags.openWithoutKeys(cmd)
+	s, err := flags.open(cmd)
 	if err != nil {
 		return nil, false, err
 	}

@@ -210,6 +210,9 @@ func (i *signingImport) start(cmd *cobra.Command, s *store.Handle) (*rotation.Ri
 		return nil, err
 	}
 	r.Recipients = i.recipients
+	if r, err = enroll(cmd, s, r); err != nil {
+		return nil, err
+	}
 	if w := s.PlainWarning(r); w != "" {
 		warn(cmd, "%s", w)
 	}

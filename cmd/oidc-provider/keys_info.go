@@ -12,10 +12,12 @@ type ringInfo struct {
 	Issuer string `json:"issuer"`
 	Store  string `json:"store"`
 	// Recipients are those that can open the private keys, empty if they are plain.
-	Recipients   []string        `json:"recipients"`
-	Policy       rotation.Policy `json:"policy"`
-	NextRotation *time.Time      `json:"nextRotation"` // null if it is not planned yet
-	Keys         []keyInfo       `json:"keys"`
+	Recipients []string `json:"recipients"`
+	// SignedBy are the writers whose signature fits the ring, empty if it is not signed.
+	SignedBy     []rotation.WriterID `json:"signedBy"`
+	Policy       rotation.Policy     `json:"policy"`
+	NextRotation *time.Time          `json:"nextRotation"` // null if it is not planned yet
+	Keys         []keyInfo           `json:"keys"`
 }
 
 // keyInfo is a key as `keys list -o json` shows it: times in RFC 3339, null
@@ -45,7 +47,8 @@ type keyInfo struct {
 func newRingInfo(r *rotation.Ring, store string, now time.Time) ringInfo {
 	at := r.At(now)
 	info := ringInfo{
-		Issuer: r.Issuer, Store: store, Recipients: append([]string{}, r.Recipients...), Policy: r.Policy, Keys: []keyInfo{},
+		Issuer: r.Issuer, Store: store, Recipients: append([]string{}, r.Recipients...), SignedBy: nonNil(r.Signers()),
+		Policy: r.Policy, Keys: []keyInfo{},
 	}
 	if next := r.Standby(at); next != nil {
 		info.NextRotation = decided(next.SignFrom)
@@ -57,8 +60,12 @@ func newRingInfo(r *rotation.Ring, store string, now time.Time) ringInfo {
 		if waiting != nil && waiting.KeyID == k.KeyID {
 			waits = describe.WaitsFor(waiting)
 		}
+		phase := k.Phase(at)
+		if !k.Published() {
+			phase = rotation.Revoked // perhaps by a writer that may only revoke, and in the ring later
+		}
 		info.Keys = append(info.Keys, keyInfo{
-			KeyID: k.KeyID, Algorithm: string(k.Algorithm), Phase: k.Phase(at),
+			KeyID: k.KeyID, Algorithm: string(k.Algorithm), Phase: phase,
 			Created: decided(k.Created), PublishAt: decided(k.PublishAt), ConfirmedAt: decided(k.ConfirmedAt),
 			SignFrom: decided(k.SignFrom), SignUntil: decided(k.SignUntil), RemoveAt: decided(k.RemoveAt()),
 			RevokedAt: decided(k.RevokedAt),

@@ -26,14 +26,18 @@ With --recipient the private keys are sealed before they reach the store. Make a
 age identity with age-keygen, name its recipient here, and give the file to the
 servers as --age-identity; or name "kms", and a Kubernetes KMS v2 plugin seals
 them. The recipients are stored in the ring: every key that is added later is sealed for
-them as well.`,
+them as well.
+
+A sealed ring is also signed, so that only holders of an identity can change it. This
+command therefore takes the identity, too: --age-identity or --kms-socket.`,
 		Example: `  # Keys that rotate every week, for an issuer on the internet
   oidc-provider keys init --store /var/lib/oidc-provider --issuer https://oidc.example.com --schedule @weekly
 
   # In the etcd of a kubeadm control plane, sealed
   oidc-provider keys init --store etcd://127.0.0.1:2379/oidc-provider --etcd-ca-file /etc/kubernetes/pki/etcd/ca.crt \
     --etcd-cert-file /etc/kubernetes/pki/apiserver-etcd-client.crt --etcd-key-file /etc/kubernetes/pki/apiserver-etcd-client.key \
-    --issuer https://oidc.example.com --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p`,
+    --issuer https://oidc.example.com --age-identity /etc/oidc-provider/identity.txt \
+    --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := seal.check(); err != nil {
@@ -53,6 +57,9 @@ them as well.`,
 				return err
 			}
 			defer s.Close()
+			if r, err = enroll(cmd, s, r); err != nil {
+				return err
+			}
 			if err := s.Create(cmd.Context(), r); err != nil {
 				return err
 			}

@@ -145,16 +145,29 @@ func printRing(cmd *cobra.Command, info ringInfo, r *rotation.Ring, arguments st
 	fmt.Fprintf(out, `Issuer:         %s
 Store:          %s
 Private keys:   %s
+Signed by:      %s
 Policy:         %s%s, %s, published %s ahead, tokens up to %s
 Next rotation:  %s
 
-`, info.Issuer, info.Store, sealed, p.Algorithm, bits, p.Schedule, describe.Duration(p.PublishAhead),
+`, info.Issuer, info.Store, sealed, signature(r), p.Algorithm, bits, p.Schedule, describe.Duration(p.PublishAhead),
 		describe.Duration(p.MaxTokenLifetime), next)
 	if err := printKeyTable(out, info.Keys, now); err != nil {
 		return err
 	}
 	printWaiting(out, r, r.At(now), arguments)
 	return nil
+}
+
+// signature says who has signed r.
+func signature(r *rotation.Ring) string {
+	if !r.Signed() {
+		return "not signed: anyone who can write the store can change the ring"
+	}
+	var names []string
+	for _, id := range r.Signers() {
+		names = append(names, fmt.Sprintf("%s (%s)", id, abbreviated([]string{r.FindWriter(id).Name})))
+	}
+	return strings.Join(names, ", ")
 }
 
 func printKeyTable(w io.Writer, keys []keyInfo, now time.Time) error {
@@ -175,7 +188,7 @@ func printKeyTable(w io.Writer, keys []keyInfo, now time.Time) error {
 			from, until, removed = "-", "-", "when revoked"
 		case rotation.Revoked:
 			removed = cell(k.RevokedAt, "-")
-			if k.SignFrom == nil || k.SignFrom.After(*k.RevokedAt) { // it never signed
+			if k.SignFrom == nil || k.RevokedAt != nil && k.SignFrom.After(*k.RevokedAt) { // it never signed
 				from, until = "-", "-"
 			} else {
 				until = cell(cmp.Or(k.SignUntil, k.RevokedAt), "-")

@@ -238,7 +238,7 @@ writes its own value into the ring again. Change it there.`,
 }
 
 func setPolicy(cmd *cobra.Command, ring *changeFlags, p rotation.Policy, dryRun bool) error {
-	s, err := ring.openWithoutKeys(cmd)
+	s, err := ring.open(cmd)
 	if err != nil {
 		return err
 	}
@@ -254,7 +254,7 @@ func setPolicy(cmd *cobra.Command, ring *changeFlags, p rotation.Policy, dryRun 
 	}
 	var r *rotation.Ring
 	if dryRun {
-		if r, err = s.Read(cmd.Context()); err == nil {
+		if r, err = s.ReadTrusted(cmd.Context()); err == nil {
 			r, err = change(r)
 		}
 	} else {

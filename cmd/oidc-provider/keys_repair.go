@@ -62,7 +62,7 @@ func repairClock(cmd *cobra.Command, ring *changeFlags, dryRun bool) error {
 	}
 	var r *rotation.Ring
 	if dryRun {
-		if r, err = s.Read(cmd.Context()); err == nil {
+		if r, err = s.ReadTrusted(cmd.Context()); err == nil {
 			r, err = change(r)
 		}
 	} else {

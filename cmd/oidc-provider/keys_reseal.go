@@ -25,15 +25,19 @@ func newKeysResealCommand() *cobra.Command {
 It takes an identity that opens them now, and, unless --force is given, one that
 opens them afterwards: keys that no identity opens are lost.
 
-To change the sealing key of running servers: seal for the old and the new
-recipient, restart every server with the new identity, and seal for the new one
-alone once no /readyz?verbose reports a problem under rotation.
+The identities of new recipients that are given become writers of the ring, and those
+of recipients that are left out are removed from the writers for good.
+
+To change the identity of running servers, in this order: restart every server with
+the old and the new identity, seal for both recipients, seal for the new one alone
+once no /readyz?verbose reports a problem under rotation, and restart every server
+with the new identity alone.
 
 A ring that was plain gets sealed the same way; but old backups, and the history
 that etcd keeps until it is compacted, hold the plain keys. Who has these can
 forge tokens until the keys are removed or revoked.`,
 		Example: `  # From one identity to the next
-  oidc-provider keys reseal --age-identity old.txt --recipient age1old… --recipient age1new…
+  oidc-provider keys reseal --age-identity old.txt --age-identity new.txt --recipient age1old… --recipient age1new…
   oidc-provider keys reseal --age-identity new.txt --recipient age1new…
 
   # For the cluster's KMS plugin, and for an identity in a safe
@@ -55,9 +59,15 @@ forge tokens until the keys are removed or revoked.`,
 				return err
 			}
 			defer s.Close()
+			allowed := s.Access.AllowUnsigned
+			s.Access.AllowUnsigned = true // the keys of a plain ring are sealed here, and the ring is signed
 			var before []string
 			r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
 				before = r.Recipients
+				if !allowed && !r.Signed() && len(r.Recipients) > 0 && s.Sealer.HasIdentity() {
+					return r, hint.Errorf("check its keys with `oidc-provider keys list`, and run `oidc-provider keys sign` first",
+						"the ring is not signed")
+				}
 				return reseal(cmd, s, r, seal.recipients, force)
 			})
 			if err != nil {
@@ -72,6 +82,7 @@ forge tokens until the keys are removed or revoked.`,
 					"the keys were plain until now: anyone with an old backup, or with the history of the store, can sign "+
 						"tokens until they are removed"))
 			}
+			warnOfRecipients(cmd, r)
 			fmt.Fprintf(cmd.OutOrStdout(), "The keys of %s were sealed for %s, and are sealed for %s.\n", r.Issuer,
 				names(before), names(r.Recipients))
 			return nil
@@ -93,7 +104,14 @@ func reseal(cmd *cobra.Command, s *store.Handle, r *rotation.Ring, recipients []
 	if err != nil {
 		return r, err
 	}
-	next, err := rotation.Reseal(open, recipients, time.Now())
+	next, err := rotation.Enroll(cmd.Context(), open, s.Sealer, recipients, time.Now())
+	if err == nil && !next.Signed() && len(recipients) > 0 {
+		err = hint.Errorf("add --age-identity with the file of a new recipient, or --kms-socket for kms",
+			"a ring that is sealed is also signed, and there is nothing to sign it with")
+	}
+	if err == nil {
+		next, err = rotation.Reseal(next, recipients, time.Now())
+	}
 	if err != nil {
 		return r, err
 	}

@@ -44,7 +44,7 @@ before the servers start.`,
 			if len(data) == 0 {
 				return fmt.Errorf("%s is empty, not a backup", args[0])
 			}
-			r, err := rotation.Decode(data)
+			r, err := rotation.DecodeBackup(data)
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
@@ -61,6 +61,15 @@ before the servers start.`,
 			}
 			if err := witness.Check(r, seen, time.Now(), func(w string) { warn(cmd, "%s", w) }); err != nil {
 				return fmt.Errorf("%s was not restored: %w", args[0], err)
+			}
+			if !r.Signed() && s.Sealer.HasIdentity() {
+				warn(cmd, "the backup is not signed, and is signed now: make sure that its keys are yours")
+			}
+			if r, err = rotation.Restored(cmd.Context(), r, s.Access, time.Now()); err != nil {
+				return fmt.Errorf("%s was not restored: %w", args[0], err)
+			}
+			if signers := r.Signers(); len(signers) > 0 && s.Access.Verify(cmd.Context(), r) != nil {
+				warn(cmd, "the backup is signed by %s, for whom no identity here vouches: make sure that it is yours", signers[0])
 			}
 			if err := s.Create(cmd.Context(), r); err != nil {
 				return err

@@ -33,6 +33,9 @@ If relying parties may not have that next key yet, the command says what will fa
 and until when, and asks first. A script, which cannot be asked, needs --force.
 --dry-run says the same and changes nothing.
 
+If the ring is signed, it takes the identity of a writer. One that may only revoke is
+enough: see 'keys writers add --revoke-only'.
+
 Removal is not revocation: a relying party that has cached the key set keeps
 accepting the key until its cache expires. The command prints when that is. Remove
 the key from registered copies yourself.`,
@@ -66,12 +69,15 @@ func (v *revocation) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer s.Close()
-	before, err := s.Read(cmd.Context())
+	before, err := s.ReadTrusted(cmd.Context())
 	if err != nil {
 		return err
 	}
 	after, err := v.apply(before)
+	alone := before.MayOnlyRevoke(cmd.Context(), s.Sealer)
 	switch {
+	case err != nil && alone && v.force && !v.dryRun: // as with a ring from the future, which it cannot repair
+		return v.writeAlone(cmd, s, before)
 	case err != nil:
 		return fmt.Errorf("store %s: %w", s, err)
 	case after == before:
@@ -89,7 +95,26 @@ func (v *revocation) run(cmd *cobra.Command) error {
 		}
 		v.force, v.explained = true, true
 	}
+	if alone {
+		return v.writeAlone(cmd, s, before)
+	}
 	return v.write(cmd, s)
+}
+
+// writeAlone revokes the key with an identity that may do nothing else.
+func (v *revocation) writeAlone(cmd *cobra.Command, s *store.Handle, r *rotation.Ring) error {
+	if err := s.RevokeAlone(cmd.Context(), v.kid); err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "Revoked %s with an identity that may only revoke. "+
+		"Every server obeys at once, and the next one that can "+
+		"sign the ring revokes the key in it, and makes another key active if this one was.\n", v.kid)
+	if !v.explained {
+		warnOfCopies(cmd, r, v.kid)
+		printCaches(cmd, out)
+	}
+	return nil
 }
 
 // write revokes the key in the store and prints what is left.

@@ -28,6 +28,8 @@ import (
 
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"oidc-provider/internal/seal"
 )
 
 // The program runs in the scripts as a process of its own: the test binary
@@ -102,7 +104,8 @@ func verifyFileMain() {
 //	template FILE                       puts the values of variables into FILE
 //	sed FILE OLD NEW                    replaces OLD, which stands there, by NEW
 //	mtimes DIR                          fails if a file has changed since the last time
-//	identity NAME                       makes an age identity NAME.txt and sets $NAME to its recipient
+//	identity NAME                       makes an age identity NAME.txt and sets $NAME to its recipient,
+//	                                    and $NAME_WRITER to its ID as a writer
 //	fetch, compare, verify-file         programs for retry: see below
 //
 // and $ADDR, $ADMIN (free addresses), $ADDR_IP and $ADMIN_IP (the same, without
@@ -293,8 +296,14 @@ func scriptIdentity(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	id, err := age.GenerateX25519Identity()
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".txt"), []byte(id.String()+"\n"), 0o600))
+	file := ts.MkAbs(args[0] + ".txt")
+	ts.Check(os.WriteFile(file, []byte(id.String()+"\n"), 0o600))
 	ts.Setenv(strings.ToUpper(args[0]), id.Recipient().String())
+	sealer, err := seal.New(seal.Config{IdentityFiles: []string{file}})
+	ts.Check(err)
+	keys, err := sealer.WriterKeys(context.Background(), nil)
+	ts.Check(err)
+	ts.Setenv(strings.ToUpper(args[0])+"_WRITER", keys[0].ID().String())
 }
 
 func scriptTemplate(ts *testscript.TestScript, neg bool, args []string) {

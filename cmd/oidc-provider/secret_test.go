@@ -84,7 +84,7 @@ func TestNoPrivateKeyEscapes(t *testing.T) {
 
 // makeIdentity lets every command have an age identity, and returns its
 // recipient.
-func makeIdentity(t *testing.T) string {
+func makeIdentity(t testing.TB) string {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -125,15 +125,22 @@ func (p *process) collectSecrets(secrets map[string]string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	var ring struct {
+	type document struct {
 		Keys []struct {
 			KeyID   string `json:"kid"`
 			Private []byte `json:"private"`
 			Sealed  []byte `json:"sealed"`
 		} `json:"keys"`
 	}
+	var ring struct {
+		document
+		Signed *document `json:"ring"`
+	}
 	if err := json.Unmarshal(data, &ring); err != nil {
 		p.t.Fatal(err)
+	}
+	if ring.Signed != nil {
+		ring.document = *ring.Signed
 	}
 	for _, k := range ring.Keys {
 		if len(k.Sealed) > 0 {

@@ -20,6 +20,8 @@ var flagNames = map[string]string{
 	"context":           "--context",
 	"ageIdentities":     "--age-identity",
 	"kmsSocket":         "--kms-socket",
+	"ringSigners":       "--ring-signer",
+	"allowUnsignedRing": "--allow-unsigned-ring",
 	"signerSocket":      "--signer-socket",
 	"signerSocketMode":  "--signer-socket-mode",
 	"signerSocketGroup": "--signer-socket-group",

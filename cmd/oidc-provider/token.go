@@ -84,7 +84,7 @@ func tokenSigner(cmd *cobra.Command, ring *ringFlags, flush bool, now time.Time)
 		return signer, err
 	}
 	defer s.Close()
-	r, err := s.Read(cmd.Context())
+	r, err := s.ReadTrusted(cmd.Context())
 	if err != nil {
 		return signer, err
 	}

@@ -43,7 +43,7 @@ func Keys(w io.Writer, r *rotation.Ring, now time.Time) {
 	at := r.At(now)
 	for i := range r.Keys {
 		k := &r.Keys[i]
-		if phase := k.Phase(at); phase != rotation.Revoked {
+		if phase := k.Phase(at); k.Published() {
 			fmt.Fprintf(w, "  %s %s %s\n", k.KeyID, k.Algorithm, doing(r, k, phase))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"oidc-provider/discovery"
@@ -39,9 +40,9 @@ func Documents(ctx context.Context, i *config.Issuer, stateDir string) (docs *we
 }
 
 // RingDocuments returns the documents of the ring in a store, which must be that of
-// issuer unless that is "".
+// issuer unless that is "". A signed ring must be trusted.
 func RingDocuments(ctx context.Context, cfg store.Config, issuer string) (*web.Documents, error) {
-	s, err := store.OpenFor(cfg.WithoutKeys(), issuer)
+	s, err := store.OpenFor(cfg, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +50,9 @@ func RingDocuments(ctx context.Context, cfg store.Config, issuer string) (*web.D
 	ring, err := s.Read(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if err := s.Access.Verify(ctx, ring); err != nil {
+		return nil, fmt.Errorf("store %s: %w", s, err)
 	}
 	docs, err := newDocuments(ring.Issuer)
 	if err != nil {

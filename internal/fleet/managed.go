@@ -52,10 +52,13 @@ type managed struct {
 	// These belong to the goroutine that runs, and are nil until they are open.
 	handle *store.Handle
 	socket *signer.Socket
+	doubts []rotation.Seen // of witnesses that show keys which the ring lacked at the start
 
 	rotator atomic.Pointer[rotation.Rotator] // nil until the ring was read
 	waiting atomic.Pointer[error]            // why it was not; nil if it was
 	current atomic.Pointer[step]             // nil while the ring is kept going
+
+	witnessed atomic.Pointer[[]rotation.Seen] // at the start
 }
 
 // A step is something that may take long, or hang, before the ring is read.
@@ -118,7 +121,7 @@ func (m *managed) run(ctx context.Context, published func() bool) error {
 		}
 		if previous := m.waiting.Swap(&err); previous == nil || (*previous).Error() != err.Error() {
 			if errors.Is(err, rotation.ErrUnavailable) {
-				m.Log.Error("waiting for the store", "err", err)
+				m.Log.Error("waiting for the store or the KMS plugin", "err", err)
 			} else {
 				m.Log.Error("the ring cannot be used; trying again", "err", err)
 			}
@@ -200,7 +203,38 @@ func (m *managed) settled() bool { return m.rotator.Load() != nil || m.waiting.L
 
 // collect implements [source].
 func (m *managed) collect(to sample, now time.Time) {
-	if rotator := m.rotator.Load(); rotator != nil {
+	rotator := m.rotator.Load()
+	if rotator != nil {
 		collectRotator(to, rotator, now)
+		to.gauge(unknownDesc, float64(m.unknownKeys(rotator.View().Ring())))
 	}
+	to.gauge(refusedDesc, boolean(m.refused(rotator)))
+}
+
+// unknownKeys counts the keys that witnesses showed at the start and ring lacks.
+func (m *managed) unknownKeys(ring *rotation.Ring) int {
+	unknown := map[string]bool{}
+	for _, s := range *m.witnessed.Load() {
+		for _, kid := range s.KeyIDs {
+			if !ring.Knows(kid) {
+				unknown[kid] = true
+			}
+		}
+	}
+	return len(unknown)
+}
+
+// refused reports whether the ring in the store is not used: it cannot be read, no one
+// whom this server trusts has written it, or it is an old one.
+func (m *managed) refused(rotator *rotation.Rotator) bool {
+	var err error
+	if reason := m.waiting.Load(); rotator != nil {
+		err = rotator.Failure()
+	} else if reason != nil {
+		err = *reason
+	}
+	var untrusted *rotation.UntrustedError
+	var past *rotation.PastError
+	var other *rotation.RefusedError
+	return errors.As(err, &untrusted) || errors.As(err, &past) || errors.As(err, &other)
 }

@@ -71,7 +71,11 @@ var (
 		"Copies that have not confirmed the key of that phase. Absent without copies.", "phase")
 	copiesByDesc = desc("copies_due_timestamp_seconds",
 		"By when the copies must have the next key to keep the schedule. Absent while it waits for none.")
-	clockDesc = desc("clock_confirmed",
+	refusedDesc = desc("ring_refused",
+		"1 while the ring in the store is not used: it cannot be read, is not signed by a trusted writer, or it "+
+			"is an old one.")
+	unknownDesc = desc("witness_unknown_keys", "Keys that witnesses showed at the start and the ring lacks.")
+	clockDesc   = desc("clock_confirmed",
 		"1 if the clock of this server is confirmed or trusted: only then it rotates. Absent where it only publishes.")
 	canSignDesc = desc("can_sign", "1 if this server can sign tokens. Absent where it only publishes.")
 
@@ -90,7 +94,8 @@ var (
 func (s *issuers) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		keysDesc, activeDesc, rotationDesc, readDesc, updatedDesc, generation, failingDesc, failuresDesc, lackingDesc,
-		copiesByDesc, clockDesc, canSignDesc, mirrorKeysDesc, mirrorFetchedDesc, mirrorChangedDesc, mirrorFailingDesc,
+		copiesByDesc, clockDesc, canSignDesc, refusedDesc, unknownDesc, mirrorKeysDesc, mirrorFetchedDesc, mirrorChangedDesc,
+		mirrorFailingDesc,
 		mirrorFailuresDesc, mirrorChangesDesc, mirrorReturnedDesc, mirrorSkippedDesc,
 	} {
 		ch <- d
@@ -131,7 +136,12 @@ func collectRotator(s sample, r *rotation.Rotator, now time.Time) {
 	phases := map[rotation.Phase]int{rotation.Next: 0, rotation.Active: 0, rotation.Retired: 0, rotation.VerifyOnly: 0,
 		rotation.Revoked: 0}
 	for i := range ring.Keys {
-		phases[ring.Keys[i].Phase(at)]++
+		k := &ring.Keys[i]
+		if !k.Published() {
+			phases[rotation.Revoked]++
+			continue
+		}
+		phases[k.Phase(at)]++
 	}
 	for phase, n := range phases {
 		s.gauge(keysDesc, float64(n), string(phase))

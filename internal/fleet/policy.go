@@ -71,6 +71,9 @@ func (m *managed) warnOfRing(r *rotation.Ring) {
 	if w := m.handle.PlainWarning(r); w != "" {
 		m.Log.Warn(w)
 	}
+	if w := m.handle.UnsignedWarning(r); w != "" {
+		m.Log.Warn(w)
+	}
 	for _, w := range r.Policy.Warnings() {
 		m.Log.Warn(w)
 	}

@@ -48,7 +48,7 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 	if err != nil {
 		return nil, err
 	}
-	if seen, err = m.checkRing(ring, seen); err != nil {
+	if err := m.checkRing(ctx, ring, seen, created); err != nil {
 		return nil, err
 	}
 	if created {
@@ -64,11 +64,13 @@ func (m *managed) openRing(ctx context.Context) (*rotation.Rotator, error) {
 		if err := m.checkOpens(ctx, ring); err != nil {
 			return nil, err
 		}
-		if err := m.setPolicy(ctx); err != nil {
-			return nil, err
+		if len(m.doubts) == 0 {
+			if err := m.setPolicy(ctx); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return m.openRotator(ctx, seen, state, created)
+	return m.openRotator(ctx, state, created)
 }
 
 // readFirst returns an error if the store cannot be read, unless it is empty.
@@ -81,11 +83,11 @@ func (m *managed) readFirst(ctx context.Context) error {
 	return nil
 }
 
-func (m *managed) openRotator(ctx context.Context, seen []rotation.Seen, state rotation.Store,
-	created bool) (*rotation.Rotator, error) {
+func (m *managed) openRotator(ctx context.Context, state rotation.Store, created bool) (*rotation.Rotator, error) {
 	rotator, err := rotation.Open(ctx, rotation.Config{
-		Store: m.handle.Store, Sealer: m.handle.Sealer, PublishOnly: m.cfg.PublishOnly, Issuer: m.issuer,
-		Seen: seen, RollbackState: state, Publishers: []rotation.Publisher{m.Documents}, Clock: m.evidence(), Log: m.Log,
+		Store: m.handle.Store, Access: m.handle.Access, PublishOnly: m.cfg.PublishOnly, Issuer: m.issuer,
+		Witnessed: m.doubts, RollbackState: state, Publishers: []rotation.Publisher{m.Documents}, Clock: m.evidence(),
+		Log: m.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", m.handle, err)
@@ -158,17 +160,21 @@ func (m *managed) findRing(ctx context.Context) (ring *rotation.Ring, created bo
 				m.cfg.Store, m.issuer),
 			"store %s: %w, and none is created in a store that was named", m.handle, rotation.ErrEmpty)
 	}
-	ring, err = rotation.New(m.issuer, m.cfg.Policy.Rotation(), time.Now(), rotation.GenerateKey)
+	now := time.Now()
+	ring, err = rotation.New(m.issuer, m.cfg.Policy.Rotation(), now, rotation.GenerateKey)
+	if err == nil && m.handle.Sealer.HasIdentity() {
+		ring, err = rotation.Enroll(ctx, ring, m.handle.Sealer, nil, now)
+	}
 	return ring, true, err
 }
 
-// checkRing refuses a ring that does not know what was published or seen before.
-// It returns everything that was seen.
-func (m *managed) checkRing(ring *rotation.Ring, seen []rotation.Seen) ([]rotation.Seen, error) {
+// checkRing refuses a ring without a trusted signature, or one that does not know what
+// was published or seen before. The handle trusts no other ring afterwards.
+func (m *managed) checkRing(ctx context.Context, ring *rotation.Ring, seen []rotation.Seen, created bool) error {
 	if m.Predecessor != nil {
 		for _, kid := range m.Predecessor.keyIDs() {
 			if !ring.Knows(kid) {
-				return nil, hint.Errorf("`oidc-provider keys import` adds the key; if this is meant, remove the issuer first "+
+				return hint.Errorf("`oidc-provider keys import` adds the key; if this is meant, remove the issuer first "+
 					"and add it with a second change",
 					"store %s: the ring does not know key %s, which is published for this issuer now: its tokens would be rejected", m.handle, kid)
 			}
@@ -177,10 +183,39 @@ func (m *managed) checkRing(ring *rotation.Ring, seen []rotation.Seen) ([]rotati
 			seen = append(seen, *l.ring)
 		}
 	}
-	if err := witness.Check(ring, seen, time.Now(), func(w string) { m.Log.Warn(w) }); err != nil {
-		return nil, fmt.Errorf("store %s: %w", m.handle, err)
+	m.handle.Access.Seen, m.doubts = nil, nil
+	var witnessed []rotation.Seen
+	for _, s := range seen {
+		if s.Generation == 0 {
+			witnessed = append(witnessed, s)
+			continue
+		}
+		m.handle.Access.Seen = append(m.handle.Access.Seen, s)
+		if err := ring.CheckAgainst(s); err != nil {
+			return fmt.Errorf("store %s: %w", m.handle, err)
+		}
 	}
-	return seen, nil
+	if !created && !m.cfg.PublishOnly {
+		if err := m.handle.Access.Verify(ctx, ring); err != nil {
+			return fmt.Errorf("store %s: %w", m.handle, err)
+		}
+	}
+	proven := len(m.handle.Access.Seen) > 0
+	for _, s := range witnessed {
+		err := witness.Check(ring, []rotation.Seen{s}, time.Now(), func(w string) { m.Log.Warn(w) })
+		switch {
+		case err != nil && created:
+			return fmt.Errorf("store %s: %w", m.handle, err)
+		case err != nil && proven:
+			m.Log.Warn("a witness shows a key that is not in the ring, which is the one that this server has seen before, "+
+				"or came after it", "witness", s.By, "err", err)
+		case err != nil:
+			m.Log.Error("a witness shows a key that is not in the ring: nothing is written until the ring has it", "err", err)
+			m.doubts = append(m.doubts, s)
+		}
+	}
+	m.witnessed.Store(&witnessed)
+	return nil
 }
 
 // checkOpens refuses to start where no token could be signed: a wrong identity

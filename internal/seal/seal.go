@@ -101,6 +101,9 @@ func (s *Sealer) Describe() string {
 	return strings.Join(list, ", ")
 }
 
+// HasIdentity reports whether s has an age identity or a KMS plugin.
+func (s *Sealer) HasIdentity() bool { return s.plugin != nil || len(s.public) > 0 }
+
 // String returns [Sealer.Describe].
 func (s *Sealer) String() string { return s.Describe() }
 

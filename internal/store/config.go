@@ -35,6 +35,16 @@ type Config struct {
 	// KMSSocket is the Unix socket of a Kubernetes KMS v2 plugin, which opens
 	// private keys that are sealed for kms.
 	KMSSocket string `yaml:"kmsSocket,omitempty"`
+
+	// RingSigners are writers of the ring (ed25519:…, from `keys writers list`). A
+	// ring that is signed by one of them, or by a writer for whom one of them has
+	// vouched, is trusted. The identities above need none of this: they are writers
+	// themselves.
+	RingSigners []string `yaml:"ringSigners,omitempty"`
+
+	// AllowUnsignedRing accepts a ring that is not signed even with an identity, a
+	// plugin or ringSigners. Set it only until `keys sign` has signed the ring.
+	AllowUnsignedRing bool `yaml:"allowUnsignedRing,omitempty"`
 }
 
 // Etcd is how to connect to etcd. kubeadm creates such files in

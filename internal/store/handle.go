@@ -16,8 +16,10 @@ import (
 type Handle struct {
 	// Store keeps the ring.
 	Store rotation.Store
-	// Sealer opens and seals private keys.
+	// Sealer opens and seals private keys, and signs rings.
 	Sealer *seal.Sealer
+	// Access says which rings are trusted.
+	Access rotation.Access
 
 	name   string
 	issuer string // whose ring it must be, "" for any
@@ -32,16 +34,25 @@ func Open(cfg Config) (*Handle, error) { return OpenFor(cfg, "") }
 // OpenFor is Open for a handle that refuses to read or write the ring of another
 // issuer, unless issuer is "".
 func OpenFor(cfg Config, issuer string) (*Handle, error) {
+	access := rotation.Access{AllowUnsigned: cfg.AllowUnsignedRing}
+	for _, text := range cfg.RingSigners {
+		id, err := rotation.ParseWriterID(text)
+		if err != nil {
+			return nil, fmt.Errorf("ring signers: %w", err)
+		}
+		access.Signers = append(access.Signers, id)
+	}
 	sealer, err := seal.New(cfg.seal())
 	if err != nil {
 		return nil, err
 	}
+	access.Sealer = sealer
 	s, err := openStore(cfg)
 	if err != nil {
 		sealer.Close()
 		return nil, err
 	}
-	return &Handle{Store: s, Sealer: sealer, name: cfg.Store, issuer: issuer}, nil
+	return &Handle{Store: s, Sealer: sealer, Access: access, name: cfg.Store, issuer: issuer}, nil
 }
 
 // Guarded returns h with a check that precedes every change of a ring. The caller
@@ -73,6 +84,16 @@ func (h *Handle) Read(ctx context.Context) (*rotation.Ring, error) {
 	return r, h.explain(err)
 }
 
+// ReadTrusted returns the ring. If an identity or a pinned writer is configured, its
+// signature must be trusted.
+func (h *Handle) ReadTrusted(ctx context.Context) (*rotation.Ring, error) {
+	r, err := h.Read(ctx)
+	if err == nil && (h.Sealer.HasIdentity() || len(h.Access.Signers) > 0) {
+		err = h.explain(h.Access.Verify(ctx, r))
+	}
+	return r, err
+}
+
 // Create writes the first ring into an empty store. See [rotation.Create].
 func (h *Handle) Create(ctx context.Context, r *rotation.Ring) error {
 	err := h.check(r)
@@ -85,7 +106,7 @@ func (h *Handle) Create(ctx context.Context, r *rotation.Ring) error {
 // Update changes the ring. See [rotation.Update].
 func (h *Handle) Update(ctx context.Context, change func(*rotation.Ring) (*rotation.Ring, error)) (*rotation.Ring,
 	error) {
-	r, err := rotation.Update(ctx, h.Store, h.Sealer, func(r *rotation.Ring) (*rotation.Ring, error) {
+	r, err := rotation.Update(ctx, h.Store, h.Access, func(r *rotation.Ring) (*rotation.Ring, error) {
 		if err := h.check(r); err != nil {
 			return r, err
 		}
@@ -97,6 +118,12 @@ func (h *Handle) Update(ctx context.Context, change func(*rotation.Ring) (*rotat
 		return change(r)
 	})
 	return r, h.explain(err)
+}
+
+// RevokeAlone revokes a key for a writer that may do nothing else. See
+// [rotation.RevokeAlone].
+func (h *Handle) RevokeAlone(ctx context.Context, kid string) error {
+	return h.explain(rotation.RevokeAlone(ctx, h.Store, h.Access, kid))
 }
 
 func (h *Handle) check(r *rotation.Ring) error {
@@ -127,4 +154,14 @@ func (h *Handle) PlainWarning(r *rotation.Ring) string {
 	return fmt.Sprintf("the private keys in store %s are not sealed: anyone who can read the store, or a backup of "+
 		"it, can sign tokens "+
 		"(`oidc-provider keys reseal` seals them)", h.name)
+}
+
+// UnsignedWarning returns what it means that r is in this store without a signature,
+// or "" if it is signed or the store is local.
+func (h *Handle) UnsignedWarning(r *rotation.Ring) string {
+	if _, local := h.Store.(*File); local || r.Signed() {
+		return ""
+	}
+	return fmt.Sprintf("the ring in store %s is not signed: anyone who can write the store decides which keys sign and "+
+		"are published (`oidc-provider keys sign` signs it)", h.name)
 }

@@ -286,7 +286,8 @@ func addLine(t *testing.T, s rotation.Store, line string) error {
 		if err == nil {
 			err = s.Swap(ctx, append(data, line...), v)
 		}
-		if !errors.Is(err, rotation.ErrConflict) {
+		// On a busy machine, the others may hold a lock for long.
+		if !errors.Is(err, rotation.ErrConflict) && (err == nil || !strings.Contains(err.Error(), "holds the lock")) {
 			return err
 		}
 	}
