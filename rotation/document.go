@@ -156,6 +156,18 @@ func (r *Ring) strike(kids []string) {
 	}
 }
 
+// struck returns a key that a [Revocation] takes away and the ring does not show as
+// revoked yet, or nil. The active one is the last, so that none of them becomes active.
+func (r *Ring) struck(now time.Time) (struck *Key) {
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		if k.struck && k.RevokedAt.IsZero() && (struck == nil || k.Phase(r.At(now)) != Active) {
+			struck = k
+		}
+	}
+	return struck
+}
+
 // signerNames names who has signed e.
 func signerNames(r *Ring, e *envelope) (names string) {
 	for i, s := range e.Signatures {

@@ -213,6 +213,24 @@ func TestSimulationAdversary(t *testing.T) {
 				ring["writers"] = append(ring["writers"].([]any), w.joins([]any{w.endorsement(newcomer)}))
 			})))
 		},
+		"a revocation, and clocks that nothing confirms": func(w *world) {
+			for _, rep := range w.replicas {
+				rep.evidence = unknown
+				w.start(rep)
+			}
+			active := w.ring.Active(w.now).KeyID
+			before := w.ring.Updated
+			w.strike(active)
+			w.tickAll()
+			if w.ring = w.decode(w.store.Data()); struck(w.ring) || !w.ring.Updated.Equal(before) {
+				w.t.Fatalf("invariant 1: key %s is not revoked at %v, the ring's own time", active, before)
+			}
+			for i, rep := range w.replicas[:3] {
+				if s, err := rep.r.Signer(rep.local(w)); err != nil || s.Key.KeyID() == active {
+					w.t.Fatalf("invariant 1: replica %d does not sign with the next key: %v", i, err)
+				}
+			}
+		},
 		"a fork": func(w *world) {
 			change := func(schedule string) (data []byte) {
 				w.operate(func(r *rotation.Ring) (*rotation.Ring, error) {

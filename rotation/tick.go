@@ -65,22 +65,20 @@ func (r *Rotator) step(ctx context.Context, now time.Time) (view *View, again bo
 	return view, again, errors.Join(openErr, err)
 }
 
-// advance does what is due, unless the clock may be wrong.
+// advance does what is due, unless the clock may be wrong or the ring old. What a
+// [Revocation] has taken away does not wait: if need be, it is revoked at the ring's
+// own time.
 func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) (view *View, again bool, err error) {
-	if err := r.clock.mayWrite(now, ring); err != nil {
-		return &View{ring: ring}, false, err
-	}
-	for _, s := range r.cfg.Witnessed {
-		if err := ring.CheckAgainst(s); err != nil {
-			return &View{ring: ring}, false, hint.Errorf("`oidc-provider keys import` adds the key; or restore the newest ring",
-				"nothing is written: %v", err) // whose hint says the same
+	at, err := now, r.mayAdvance(ring, now)
+	if err != nil || now.Before(ring.Updated) {
+		// In the second case, the clock of the last writer is ahead of this one: its
+		// events are past soon.
+		if ring.struck(now) == nil {
+			return &View{ring: ring}, false, err
 		}
+		at = ring.Updated
 	}
-	if now.Before(ring.Updated) {
-		// The clock of the last writer is ahead of this one: its events are past soon.
-		return &View{ring: ring}, false, nil
-	}
-	view, events, err := r.writer.advance(ctx, ring, r.reader.version, r.confirmed, now)
+	view, events, err := r.writer.advance(ctx, ring, r.reader.version, r.confirmed, now, at)
 	if view.ring != ring {
 		r.reader.mustRead = true // only a read returns the version of what was written
 		r.narrator.wrote(view.ring, events)
@@ -89,6 +87,20 @@ func (r *Rotator) advance(ctx context.Context, ring *Ring, now time.Time) (view 
 		return view, true, nil
 	}
 	return view, false, err
+}
+
+// mayAdvance returns the reason why this replica must not change ring by the clock.
+func (r *Rotator) mayAdvance(ring *Ring, now time.Time) error {
+	if err := r.clock.mayWrite(now, ring); err != nil {
+		return err
+	}
+	for _, s := range r.cfg.Witnessed {
+		if err := ring.CheckAgainst(s); err != nil {
+			return hint.Errorf("`oidc-provider keys import` adds the key; or restore the newest ring",
+				"nothing is written: %v", err) // whose hint says the same
+		}
+	}
+	return nil
 }
 
 // adopt makes v the current view, known to be the newest at now. If nothing

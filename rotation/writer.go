@@ -16,18 +16,18 @@ type writer struct {
 	retry    retry
 }
 
-// advance does what is due in ring, whose version in the store is version. It
-// returns the view that holds afterwards, and what has happened to keys if the
-// ring was written. After a failed write it waits before it makes new keys for
+// advance does what is due at the time at in ring, whose version in the store is
+// version. It returns the view that holds afterwards, and what has happened to keys
+// if the ring was written. After a failed write it waits before it makes new keys for
 // another attempt; reading continues meanwhile.
 func (w *writer) advance(
-	ctx context.Context, ring *Ring, version Version, confirmed string, now time.Time,
+	ctx context.Context, ring *Ring, version Version, confirmed string, now, at time.Time,
 ) (*View, []Event, error) {
 	if w.retry.waits(now) {
 		return &View{ring: ring}, nil, w.retry.err
 	}
 	view := &View{ring: ring}
-	next, events, err := w.plan(ring, confirmed, now)
+	next, events, err := w.plan(ring, confirmed, at)
 	switch {
 	case err != nil:
 		err = fmt.Errorf("planning the ring: %w", err)
@@ -38,20 +38,12 @@ func (w *writer) advance(
 	return view, events, err
 }
 
-// plan returns the ring that follows. Keys that a [Revocation] takes away come
-// first, and of them the active one last, so that none becomes active.
-func (w *writer) plan(ring *Ring, confirmed string, now time.Time) (*Ring, []Event, error) {
-	var struck *Key
-	for i := range ring.Keys {
-		k := &ring.Keys[i]
-		if k.struck && k.RevokedAt.IsZero() && (struck == nil || k.Phase(ring.At(now)) != Active) {
-			struck = k
-		}
+// plan returns the ring that follows. Keys that a [Revocation] takes away come first.
+func (w *writer) plan(ring *Ring, confirmed string, at time.Time) (*Ring, []Event, error) {
+	if k := ring.struck(at); k != nil {
+		return Revoke(ring, k.KeyID, at, w.generate)
 	}
-	if struck != nil {
-		return Revoke(ring, struck.KeyID, now, w.generate)
-	}
-	return Advance(ring, now, confirmed, w.generate)
+	return Advance(ring, at, confirmed, w.generate)
 }
 
 // write replaces ring by next and returns the view that holds afterwards. After

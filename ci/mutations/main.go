@@ -140,6 +140,8 @@ var mutations = []struct{ rule, file, old, new string }{
 		"ring.strike(s.Struck)", "_ = s"},
 	{"a revocation is written into the ring", "writer.go",
 		"k.struck && k.RevokedAt.IsZero()", "false"},
+	{"a revocation does not wait for a clock", "tick.go",
+		"if ring.struck(now) == nil {", "if true {"},
 	{"a fork is refused", "seen.go",
 		"return r.source.digest == seen.Digest", "return true"},
 	{"a clock that is not confirmed changes nothing", "clock.go",
