@@ -157,7 +157,7 @@ var mutations = []struct{ rule, file, old, new string }{
 	{"a clock that is right does not follow a ring from the future", "clock.go",
 		"if !v.isFuture(ring, now) {", "if true {"},
 	{"a ring is not changed before its own time", "tick.go",
-		"if now.Before(ring.Updated) {", "if false {"},
+		"if err != nil || now.Before(ring.Updated) {", "if err != nil {"},
 	{"a ring whose clock was repaired is accepted", "seen.go",
 		"r.Updated.Before(seen.Updated) && !r.repaired(seen)", "r.Updated.Before(seen.Updated)"},
 	{"a repair takes back activations", "repair.go",
