@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -37,16 +39,21 @@ below the table, and waitsFor in the JSON, which has exact times.
 
 With --config and without --issuer it lists the rings of all managed issuers of the
 file; the JSON is then {"issuers": [...]}. No private key is needed: sealed keys stay
-sealed.`,
+sealed.
+
+With -o pem it prints the public keys that kube-apiserver gets from the signer, in the
+order of the ring and without the revoked ones, as --service-account-key-file takes
+them. The line before each key says which one it is. PEM is for one issuer.`,
 		Example: `  oidc-provider keys list
   oidc-provider keys list -o json | jq -r '.keys[] | select(.phase == "active").kid'
+  oidc-provider keys list -o pem > oidc-provider.pem
   oidc-provider keys list --config /etc/oidc-provider/config.yaml`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := ring.check(cmd); err != nil {
 				return err
 			}
-			if ring.file != "" && ring.issuer == "" {
+			if ring.file != "" && ring.issuer == "" && output.format != formatPEM {
 				return listAll(cmd, &ring, &output)
 			}
 			cfg, issuer, err := ring.resolve(cmd)
@@ -59,15 +66,40 @@ sealed.`,
 			}
 			now := time.Now()
 			info := newRingInfo(r, cfg.Store, now)
-			if output.structured() {
+			switch {
+			case output.structured():
 				return output.write(cmd.OutOrStdout(), info)
+			case output.format == formatPEM:
+				return writePEM(cmd.OutOrStdout(), info, r)
 			}
 			return printRing(cmd, info, r, storeArguments(cmd.Flags()), now)
 		},
 	}
 	ring.add(cmd)
-	output.add(cmd, "table")
+	output.add(cmd, "table", formatPEM)
 	return cmd
+}
+
+const formatPEM = "pem"
+
+// writePEM writes the keys of r that the signer gives to kube-apiserver. PEM parsers
+// ignore the lines between blocks.
+func writePEM(w io.Writer, info ringInfo, r *rotation.Ring) error {
+	var b bytes.Buffer
+	for i, k := range info.Keys {
+		if !r.Keys[i].Published() {
+			continue
+		}
+		fmt.Fprintf(&b, "# kid %s, %s, %s\n", k.KeyID, k.Algorithm, k.Phase)
+		if err := pem.Encode(&b, &pem.Block{Type: "PUBLIC KEY", Bytes: r.Keys[i].Public}); err != nil {
+			return err
+		}
+	}
+	if b.Len() == 0 {
+		return errors.New("every key of the ring is revoked, and kube-apiserver does not take a file without keys")
+	}
+	_, err := b.WriteTo(w)
+	return err
 }
 
 // listAll lists the rings of all managed issuers of a configuration file. One that

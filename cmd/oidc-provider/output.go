@@ -18,19 +18,22 @@ import (
 // and is never a bare list, so that it can get more fields later.
 type outputFlag struct {
 	format string
-	plain  string // the format for people: table or text
+	plain  string   // the format for people: table or text
+	more   []string // formats that the command writes itself
 }
 
-func (o *outputFlag) add(cmd *cobra.Command, plain string) {
-	o.format, o.plain = plain, plain
+func (o *outputFlag) add(cmd *cobra.Command, plain string, more ...string) {
+	o.format, o.plain, o.more = plain, plain, more
 	cmd.Flags().VarP(o, "output", "o", "output `FORMAT`: "+strings.Join(o.formats(), ", "))
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(o.formats(), cobra.ShellCompDirectiveNoFileComp))
 }
 
-func (o *outputFlag) formats() []string { return []string{o.plain, "json", "yaml"} }
+func (o *outputFlag) formats() []string {
+	return slices.Concat([]string{o.plain, "json", "yaml"}, o.more)
+}
 
-// structured reports whether the output is for programs, and goes to write.
-func (o *outputFlag) structured() bool { return o.format != o.plain }
+// structured reports whether the output is an object for programs, and goes to write.
+func (o *outputFlag) structured() bool { return o.format == "json" || o.format == "yaml" }
 
 func (o *outputFlag) String() string { return o.format }
 func (o *outputFlag) Type() string   { return "string" }
