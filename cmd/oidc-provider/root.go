@@ -39,7 +39,7 @@ line wins.`,
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, "print the version of this program")
 	root.AddCommand(newServeCommand(), newKeysCommand(), newTokenCommand(), newVerifyCommand(), newCheckCommand(),
-		newTrustCommand(), newExportCommand(), newConfigCommand(), newVersionCommand())
+		newTrustCommand(), newExportCommand(), newConfigCommand(), newProbeCommand(), newVersionCommand())
 	return root
 }
 
