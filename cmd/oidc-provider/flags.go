@@ -191,7 +191,7 @@ func readRing(ctx context.Context, cfg store.Config, issuer string) (*rotation.R
 // addWitnessFlags adds the flags for the witnesses of a ring.
 func addWitnessFlags(flags *pflag.FlagSet, urls *[]string, caFile *string) {
 	flags.StringSliceVar(urls, "witness", nil,
-		"`URL` of a key set; a ring that lacks one of its keys is rejected as an old backup; "+
+		"`URL` of a key set; a ring that lacks one of its keys may be an old backup, and is not changed or restored; "+
 			"may be given several times; default the issuer's own if it is https; \"none\" asks no server")
 	flags.StringVar(caFile, "witness-ca-file", "", "PEM `FILE` with the CA of the witnesses; default the system's")
 }

@@ -222,8 +222,9 @@ type Managed struct {
 	Policy Policy `yaml:"policy,omitempty"`
 
 	// Witnesses are URLs of key sets, and WitnessCAFile is a PEM file with
-	// their CA. A ring that lacks one of their keys is rejected as an old
-	// backup. Default the issuer's own key set, if it is https; ["none"] asks
+	// their CA. While the ring lacks one of their keys it may be an old backup:
+	// the server does not change it, unless RollbackState shows that it is the
+	// newest. Default the issuer's own key set, if it is https; ["none"] asks
 	// no server.
 	Witnesses     []string `yaml:"witnesses,omitempty"`
 	WitnessCAFile string   `yaml:"witnessCAFile,omitempty"`
