@@ -69,7 +69,8 @@ func (t *truster) learn(s Seen) {
 
 func (t *truster) hasIdentity() bool { return t.sealer != nil && t.sealer.HasIdentity() }
 
-// check returns an [*UntrustedError] if r has no signature that counts here. Other errors say why that is not known.
+// check returns an [*UntrustedError] if r has no signature that counts here. Other
+// errors say why that is not known.
 func (t *truster) check(ctx context.Context, r *Ring) error {
 	if !r.Signed() {
 		return t.checkUnsigned()
@@ -139,7 +140,8 @@ func (t *truster) own(ctx context.Context, r *Ring) (ids []WriterID, err error) 
 	return ids, err
 }
 
-// Verify returns an [*UntrustedError] if r has no signature that counts for a. Other errors say why that is not known.
+// Verify returns an [*UntrustedError] if r has no signature that counts for a. Other
+// errors say why that is not known.
 func (a Access) Verify(ctx context.Context, r *Ring) error {
 	t := newTruster(a)
 	return t.check(ctx, r)
