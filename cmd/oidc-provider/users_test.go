@@ -215,6 +215,9 @@ func TestDirectoriesOfOthers(t *testing.T) {
 		{"socket, of root, sticky", "run", 0o777 | os.ModeSticky, nil, owner, "run has mode 0777"},
 		{"socket, of another", "run", 0o755, stranger, owner, "run belongs to user 20002, and this process is user 20001"},
 		{"socket, of another, server is root", "run", 0o755, stranger, nil, "run belongs to user 20002, and this process is user 0"},
+		{"socket, of root", "run", 0o755, nil, owner, "run belongs to user 0 and has mode 0755, and this process is user 20001: run `chown 20001 run`"},
+		{"socket, of root, hidden", "run", 0o700, nil, owner, "run belongs to user 0 and has mode 0700"},
+		{"socket, not writable", "run", 0o500, owner, owner, "has mode 0500, and this process is user "},
 		{"socket, others may read", "run", 0o755, owner, owner, ""},
 		{"store, of another", "keys", 0o700, stranger, owner, "keys belongs to user 20002, and this process is user 20001"},
 		{"store, of another, server is root", "keys", 0o700, stranger, nil, "keys belongs to user 20002, and this process is user 0"},
@@ -266,6 +269,20 @@ func TestDirectoriesOfOthers(t *testing.T) {
 				t.Errorf("got %v, want %q in\n%s", err, want, p.output())
 			}
 		})
+	}
+}
+
+// The hint for a port that only root may use says what else helps.
+func TestPrivilegedPort(t *testing.T) {
+	start, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err != nil || strings.TrimSpace(string(start)) != "1024" {
+		t.Skip("users may listen on any port here")
+	}
+	p := ownProcess(t)
+	err = p.command("serve", "--issuer", p.issuer, "--listen", "127.0.0.1:443", "--admin-listen", p.adminAddr).Run()
+	want := "bind: permission denied (hint: user "
+	if err == nil || !strings.Contains(p.output(), want) || !strings.Contains(p.output(), "set --listen to a higher one") {
+		t.Errorf("got %v, want %q in\n%s", err, want, p.output())
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"runtime/debug"
@@ -66,10 +67,24 @@ func (f *Fleet) listen(ctx context.Context, setting, addr string) (net.Listener,
 		return l, nil
 	}
 	err = fmt.Errorf("%s: %w", f.cfg.SettingName(setting), err)
-	if errors.Is(err, syscall.EADDRINUSE) {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, hint.Wrap(err, "another program uses that address; set {"+setting+"} to another one")
+	case errors.Is(err, fs.ErrPermission):
+		return nil, hint.Wrap(err, deniedHint(setting, addr))
 	}
 	return nil, hint.Wrap(err, "an address looks like 127.0.0.1:8080 or :8080")
+}
+
+// deniedHint is the hint for an address that this process may not listen on.
+func deniedHint(setting, addr string) string {
+	_, text, _ := net.SplitHostPort(addr)
+	if n, err := net.LookupPort("tcp", text); err != nil || n >= 1024 {
+		return "a security module, such as SELinux or AppArmor, may forbid it; see the log of the kernel"
+	}
+	return fmt.Sprintf("user %d may not use ports below 1024: set {%s} to a higher one, or set "+
+		"AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit, or the sysctl net.ipv4.ip_unprivileged_port_start",
+		os.Geteuid(), setting)
 }
 
 // tuneGC trades memory for requests. With few issuers the live heap is below a

@@ -49,7 +49,10 @@ func Listen(ctx context.Context, path string, access Access, log *slog.Logger) (
 	}
 	lc := net.ListenConfig{Control: restrictMode}
 	l, err := lc.Listen(ctx, "unix", path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission) && !abstract(path):
+		return nil, hint.Errorf(filemode.Denied(filepath.Dir(path)), "signer socket: %w", err)
+	case err != nil:
 		return nil, hint.Errorf("set {signerSocket} to a path of at most 107 bytes in an existing directory",
 			"signer socket: %w", err)
 	}
@@ -66,6 +69,8 @@ func prepare(ctx context.Context, path string) (unlock func(), err error) {
 	switch err := filemode.CheckDir(filepath.Dir(path)); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, hint.Wrap(err, existing)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, hint.Wrap(err, filemode.Denied(filepath.Dir(path)))
 	case err != nil:
 		return nil, hint.Wrap(err, "or set {signerSocket} to a path in a directory of its own")
 	}
@@ -76,7 +81,11 @@ func prepare(ctx context.Context, path string) (unlock func(), err error) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			return nil, hint.Errorf(fmt.Sprintf("`fuser %s.lock` shows which", path), "another process is opening it")
 		}
-		return nil, fmt.Errorf("locking it: %w", err)
+		err = fmt.Errorf("locking it: %w", err)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, hint.Wrap(err, filemode.DeniedFile(path+".lock"))
+		}
+		return nil, err
 	}
 	if err := removeStale(ctx, path); err != nil {
 		lock.Close()
@@ -103,7 +112,11 @@ func removeStale(ctx context.Context, path string) error {
 		return hint.Errorf("stop it if it is another oidc-provider, or set {signerSocket} to another path",
 			"another process listens on it")
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return os.Remove(path)
+		err := os.Remove(path)
+		if errors.Is(err, fs.ErrPermission) {
+			return hint.Wrap(err, filemode.Denied(filepath.Dir(path)))
+		}
+		return err
 	}
 	return fmt.Errorf("cannot find out whether a process listens on it: %w", err)
 }
