@@ -13,6 +13,7 @@ import (
 
 func TestDenied(t *testing.T) {
 	me := os.Geteuid()
+	const another = 20011
 	runtime := t.TempDir()
 	t.Setenv("RUNTIME_DIRECTORY", runtime)
 	for _, tt := range []struct {
@@ -24,9 +25,9 @@ func TestDenied(t *testing.T) {
 		{"mine, not writable", "d", 0o500, me, "has mode 0500, and this process is user ME: run `chmod u+rwx DIR`"},
 		{"mine, not searchable", "d", 0o600, me, "has mode 0600, and this process is user ME: run `chmod u+rwx DIR`"},
 		{"mine, writable", "d", 0o700, me, "a security module"},
-		{"of another", "d", 0o755, 20001, "belongs to user 20001 and has mode 0755, and this process is user ME: " +
-			"run `chown ME DIR`, or run this program as user 20001"},
-		{"of another, systemd", runtime + "/d", 0o755, 20001, "; systemd makes a RuntimeDirectory"},
+		{"of another", "d", 0o755, another, "belongs to user 20011 and has mode 0755, and this process is user ME: " +
+			"run `chown ME DIR`, or run this program as user 20011"},
+		{"of another, systemd", runtime + "/d", 0o755, another, "; systemd makes a RuntimeDirectory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.owner != me && me != 0 {
