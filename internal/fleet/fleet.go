@@ -122,10 +122,16 @@ func (f *Fleet) Run(ctx context.Context) error {
 	defer endServing()
 	defer endAdmin()
 
+	start := func(issuers []config.Issuer) {
+		if err := unreachable(f.cfg.Settings, issuers); err != nil {
+			f.cfg.Log.Warn("an issuer is https, and this process listens on a loopback address without TLS", "err", err)
+		}
+		f.apply(serving, issuers)
+	}
 	if f.reload != nil {
-		f.reload.first(func(issuers []config.Issuer) { f.apply(serving, issuers) })
+		f.reload.first(start)
 	} else {
-		f.apply(serving, f.cfg.Settings.Issuers)
+		start(f.cfg.Settings.Issuers)
 	}
 	g.Go(func() error {
 		return web.Serve(adminServing, web.ServeConfig{

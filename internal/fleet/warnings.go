@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"oidc-provider/discovery"
 	"oidc-provider/internal/certs"
 	"oidc-provider/internal/config"
+	"oidc-provider/internal/hint"
 	"oidc-provider/internal/kube"
 	"oidc-provider/internal/mirror"
 	"oidc-provider/internal/store"
@@ -26,6 +28,26 @@ func Warnings(ctx context.Context, cfg *config.Config, issuers []config.Issuer) 
 		warnings = append(warnings, issuerWarnings(ctx, &issuers[i])...)
 	}
 	return warnings
+}
+
+// unreachable returns an error if only a proxy on this machine lets relying parties
+// on others fetch the documents of an issuer.
+func unreachable(cfg *config.Config, issuers []config.Issuer) error {
+	host, _, _ := net.SplitHostPort(cfg.Listen)
+	if cfg.TLS != nil || !discovery.Loopback(host) {
+		return nil
+	}
+	for _, i := range issuers {
+		issuer, err := discovery.ParseIssuer(i.Issuer)
+		if err != nil {
+			continue
+		}
+		if u := issuer.URL(); u.Scheme == "https" && !discovery.Loopback(u.Hostname()) {
+			return hint.Errorf("put a proxy in front, or set {listen} and {tls.certFile}",
+				"relying parties on other machines cannot reach %s at %s", i.Issuer, cfg.Listen)
+		}
+	}
+	return nil
 }
 
 func issuerWarnings(ctx context.Context, i *config.Issuer) (warnings []error) {
