@@ -9,7 +9,7 @@ import (
 	"oidc-provider/internal/input"
 )
 
-// DeniedFile is the hint for a permission that was denied when this process opened
+// DeniedFile returns the hint for a permission that was denied when this process opened
 // the file at path, or made it.
 func DeniedFile(path string) string {
 	stated := input.Stat(path)[0]
@@ -19,7 +19,7 @@ func DeniedFile(path string) string {
 	return denied(stated.Info, path, 0o600, "u+rw")
 }
 
-// Denied is the hint for a permission that was denied when this process changed the
+// Denied returns the hint for a permission that was denied when this process changed the
 // directory dir: its owner and mode, and what helps. If dir is hidden, the hint is
 // for the directory above that hides it. It returns "" if it knows nothing.
 func Denied(dir string) string {
@@ -40,7 +40,7 @@ func Denied(dir string) string {
 	return ""
 }
 
-// denied is the hint for the file or directory at path, whose owner needs the bits
+// denied returns the hint for the file or directory at path, whose owner needs the bits
 // of need, which chmod(1) sets with chmod.
 func denied(info fs.FileInfo, path string, need fs.FileMode, chmod string) string {
 	owner, ok := ownerOf(info)

@@ -76,7 +76,7 @@ func (f *Fleet) listen(ctx context.Context, setting, addr string) (net.Listener,
 	return nil, hint.Wrap(err, "an address looks like 127.0.0.1:8080 or :8080")
 }
 
-// deniedHint is the hint for an address that this process may not listen on.
+// deniedHint returns the hint for an address that this process may not listen on.
 func deniedHint(setting, addr string) string {
 	_, text, _ := net.SplitHostPort(addr)
 	if n, err := net.LookupPort("tcp", text); err != nil || n >= 1024 {
