@@ -48,6 +48,8 @@ type clockState struct {
 	evidence Clock // nil if the clock is trusted
 	jumps    jumpGuard
 	current  atomic.Pointer[verdict]
+
+	generation int64 // of the ring that was observed last
 }
 
 // A verdict is what is known about the clock. It is immutable.
@@ -76,13 +78,14 @@ func (c *clockState) observe(now time.Time, ring *Ring) {
 	if c.evidence != nil {
 		var confirmed bool
 		confirmed, next.wrong = c.evidence(now, skew)
-		// A ring that was just written, by the time that the clock shows, confirms it:
-		// a clock that is ahead shows more. One that is behind by just the age of the
-		// ring remains.
+		// A ring that is new here, and was just written by the time that the clock
+		// shows, confirms it. What remains: at a start, the ring may be just as old as
+		// the clock is behind.
 		age := now.Round(0).Sub(ring.Updated)
-		if confirmed || next.wrong == nil && age.Abs() <= skew {
+		if confirmed || next.wrong == nil && ring.Generation != c.generation && age.Abs() <= skew {
 			next.confirmed = now
 		}
+		c.generation = ring.Generation
 	}
 	if !ring.Updated.Equal(next.future) {
 		next.future = time.Time{}

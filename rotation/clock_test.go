@@ -58,28 +58,31 @@ func TestClockState(t *testing.T) {
 		wrong           error
 		writes          bool
 		signs           string
+		written         int64 // generations since the last step
 	}{
-		{"nothing is known", time.Hour, 0, false, nil, false, "a"},
-		{"nothing is known, past an activation", 40 * day, time.Minute, false, nil, false, ""},
-		{"wrong", 0, 2 * time.Minute, false, errors.New("x"), false, "a"},
-		{"wrong, past an activation", 40 * day, 3 * time.Minute, false, errors.New("x"), false, ""},
-		{"wrong wins", 40 * day, 3 * time.Minute, true, errors.New("x"), false, ""},
-		{"confirmed", time.Hour, time.Hour, true, nil, true, "a"},
-		{"it stays so", 11 * day, 11 * day, false, nil, true, "b"},
-		{"while nothing contradicts", 11 * day, 11 * day, false, errors.New("x"), false, ""},
-		{"and after", 11 * day, 11 * day, false, nil, true, "b"},
-		{"set by the skew", 11*day + 10*time.Minute, 11 * day, false, nil, true, "b"},
-		{"set by more", 11*day + 10*time.Minute + 1, 11 * day, false, nil, false, ""},
-		{"set right again", 11 * day, 11 * day, false, nil, true, "b"},
-		{"set back by more than the skew", 11*day - 11*time.Minute, 11 * day, false, nil, false, ""},
-		{"behind the ring", -day, 11 * day, false, nil, false, "a"},
-		{"years behind", -2000 * day, 11 * day, false, errors.New("x"), false, "a"},
-		{"the ring was just written", 10 * time.Minute, 12 * day, false, nil, true, "a"},
-		{"and the clock has run since", day, 13*day - 10*time.Minute, false, nil, true, "a"},
-		{"the ring was written when the clock was wrong", 10 * time.Minute, 14 * day, false, errors.New("x"), false, "a"},
+		{"nothing is known", time.Hour, 0, false, nil, false, "a", 0},
+		{"nothing is known, past an activation", 40 * day, time.Minute, false, nil, false, "", 0},
+		{"wrong", 0, 2 * time.Minute, false, errors.New("x"), false, "a", 0},
+		{"wrong, past an activation", 40 * day, 3 * time.Minute, false, errors.New("x"), false, "", 0},
+		{"wrong wins", 40 * day, 3 * time.Minute, true, errors.New("x"), false, "", 0},
+		{"confirmed", time.Hour, time.Hour, true, nil, true, "a", 0},
+		{"it stays so", 11 * day, 11 * day, false, nil, true, "b", 0},
+		{"while nothing contradicts", 11 * day, 11 * day, false, errors.New("x"), false, "", 0},
+		{"and after", 11 * day, 11 * day, false, nil, true, "b", 0},
+		{"set by the skew", 11*day + 10*time.Minute, 11 * day, false, nil, true, "b", 0},
+		{"set by more", 11*day + 10*time.Minute + 1, 11 * day, false, nil, false, "", 0},
+		{"set right again", 11 * day, 11 * day, false, nil, true, "b", 0},
+		{"set back by more than the skew", 11*day - 11*time.Minute, 11 * day, false, nil, false, "", 0},
+		{"behind the ring", -day, 11 * day, false, nil, false, "a", 0},
+		{"years behind", -2000 * day, 11 * day, false, errors.New("x"), false, "a", 0},
+		{"the ring gets as old as the clock is behind", 10 * time.Minute, 12 * day, false, nil, false, "a", 0},
+		{"the ring was just written", 10 * time.Minute, 12 * day, false, nil, true, "a", 1},
+		{"and the clock has run since", day, 13*day - 10*time.Minute, false, nil, true, "a", 0},
+		{"the ring was written when the clock was wrong", 10 * time.Minute, 14 * day, false, errors.New("x"), false, "a", 0},
 	} {
 		now := Reading(start.Add(step.wall), step.monotonic)
 		confirmed, wrong = step.confirmed, step.wrong
+		ring.Generation += step.written
 		c.observe(now, ring)
 		if err := c.mayWrite(now, ring); (err == nil) != step.writes {
 			t.Errorf("%s: writes: %v", step.name, err)
