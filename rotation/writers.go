@@ -27,7 +27,7 @@ func ParseWriterID(text string) (id WriterID, err error) {
 	encoded, ok := strings.CutPrefix(text, writerPrefix)
 	key, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if !ok || err != nil || len(key) != len(id) {
-		return id, hint.Errorf("`oidc-provider keys writers list` prints the writers of a ring",
+		return id, hint.Errorf("`oidc-provider keys writers id` prints the ID of an identity",
 			"%.100q is not the key of a writer: want %s and 43 characters", text, writerPrefix)
 	}
 	return WriterID(key), nil

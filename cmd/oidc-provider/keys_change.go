@@ -47,6 +47,20 @@ func (f *changeFlags) open(cmd *cobra.Command) (*store.Handle, error) {
 	}), nil
 }
 
+// applyChange changes the ring in a store. With dryRun it returns what the change would
+// make of it, and writes nothing.
+func applyChange(cmd *cobra.Command, s *store.Handle, dryRun bool,
+	change func(*rotation.Ring) (*rotation.Ring, error)) (*rotation.Ring, error) {
+	if !dryRun {
+		return s.Update(cmd.Context(), change)
+	}
+	r, err := s.ReadTrusted(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	return change(r)
+}
+
 // checkClock refuses a clock that is known to be wrong, and warns of one that
 // nothing confirms, unless the ring was just written at about the same time.
 func (f *changeFlags) checkClock(cmd *cobra.Command, r *rotation.Ring) error {

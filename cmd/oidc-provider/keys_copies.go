@@ -30,7 +30,8 @@ Once it is registered, no key signs before the copy has it: a rotation waits unt
 keeps signing until then. 'keys rotate --force' and 'keys revoke' do not wait.
 A revoked key is shown until 'keys copies confirm --from' sees that it was taken out.
 
-It needs no private key: sealed keys stay sealed.`,
+To show them takes no identity. To change them takes that of a writer, if the ring
+is signed.`,
 		Example: `  oidc-provider keys copies
   oidc-provider keys copies add google-prod
   oidc-provider keys copies -o json | jq -r '.copies[] | select(any(.keys[]; .confirmedAt == null)).name'`,
@@ -217,8 +218,7 @@ for it continues. What the copy has confirmed is forgotten.`,
 	return cmd
 }
 
-// changeCopies changes the ring in a store, for which it takes no private key,
-// and says whether there was something to change.
+// changeCopies changes the ring in a store, and says whether there was something to change.
 func changeCopies(cmd *cobra.Command, flags *changeFlags, change func(*rotation.Ring) (*rotation.Ring, error)) (
 	r *rotation.Ring, changed bool, err error) {
 	s, err := flags.open(cmd)

@@ -34,7 +34,7 @@ next key. FILE may be a key set (JWKS), public keys in PEM, or the output of:
   gcloud iam workload-identity-pools providers describe … --format json
   vault read -format json auth/jwt/config
 
-It needs no private key: sealed keys stay sealed.`,
+If the ring is signed, it takes the identity of a writer.`,
 		Example: `  # The key set was uploaded, with this as the next key
   oidc-provider keys copies confirm google-prod JvL9VBeh-uFhN5rvHhxuhbREw1XFUw2IhH26RaIQqjE
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"oidc-provider/internal/describe"
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
@@ -14,10 +15,12 @@ type ringInfo struct {
 	// Recipients are those that can open the private keys, empty if they are plain.
 	Recipients []string `json:"recipients"`
 	// SignedBy are the writers whose signature fits the ring, empty if it is not signed.
-	SignedBy     []rotation.WriterID `json:"signedBy"`
-	Policy       rotation.Policy     `json:"policy"`
-	NextRotation *time.Time          `json:"nextRotation"` // null if it is not planned yet
-	Keys         []keyInfo           `json:"keys"`
+	SignedBy []rotation.WriterID `json:"signedBy"`
+	// Verified says that one of them is trusted here, because of --ring-signer.
+	Verified     bool            `json:"verified"`
+	Policy       rotation.Policy `json:"policy"`
+	NextRotation *time.Time      `json:"nextRotation"` // null if it is not planned yet
+	Keys         []keyInfo       `json:"keys"`
 }
 
 // keyInfo is a key as `keys list -o json` shows it: times in RFC 3339, null
@@ -44,11 +47,12 @@ type keyInfo struct {
 	Private string `json:"private"`
 }
 
-func newRingInfo(r *rotation.Ring, store string, now time.Time) ringInfo {
+func newRingInfo(r *rotation.Ring, cfg store.Config, now time.Time) ringInfo {
 	at := r.At(now)
 	info := ringInfo{
-		Issuer: r.Issuer, Store: store, Recipients: append([]string{}, r.Recipients...), SignedBy: nonNil(r.Signers()),
-		Policy: r.Policy, Keys: []keyInfo{},
+		Issuer: r.Issuer, Store: cfg.Store, Recipients: append([]string{}, r.Recipients...), SignedBy: nonNil(r.Signers()),
+		Verified: r.Signed() && len(cfg.RingSigners) > 0, // reading it has checked them
+		Policy:   r.Policy, Keys: []keyInfo{},
 	}
 	if next := r.Standby(at); next != nil {
 		info.NextRotation = decided(next.SignFrom)

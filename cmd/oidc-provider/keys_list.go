@@ -65,7 +65,7 @@ them. The line before each key says which one it is. PEM is for one issuer.`,
 				return err
 			}
 			now := time.Now()
-			info := newRingInfo(r, cfg.Store, now)
+			info := newRingInfo(r, cfg, now)
 			switch {
 			case output.structured():
 				return output.write(cmd.OutOrStdout(), info)
@@ -118,7 +118,7 @@ func listAll(cmd *cobra.Command, flags *ringFlags, output *outputFlag) error {
 			failed = append(failed, fmt.Errorf("issuer %s: %w", m.Issuer, err))
 			continue
 		}
-		info := newRingInfo(r, m.Managed.Store, now)
+		info := newRingInfo(r, m.Managed.Config, now)
 		list = append(list, info)
 		if output.structured() {
 			continue
@@ -181,7 +181,7 @@ Signed by:      %s
 Policy:         %s%s, %s, published %s ahead, tokens up to %s
 Next rotation:  %s
 
-`, info.Issuer, info.Store, sealed, signature(r), p.Algorithm, bits, p.Schedule, describe.Duration(p.PublishAhead),
+`, info.Issuer, info.Store, sealed, signature(r, info.Verified), p.Algorithm, bits, p.Schedule, describe.Duration(p.PublishAhead),
 		describe.Duration(p.MaxTokenLifetime), next)
 	if err := printKeyTable(out, info.Keys, now); err != nil {
 		return err
@@ -190,14 +190,17 @@ Next rotation:  %s
 	return nil
 }
 
-// signature says who has signed r.
-func signature(r *rotation.Ring) string {
+// signature says who has signed r, and whether that is only what r says.
+func signature(r *rotation.Ring, verified bool) string {
 	if !r.Signed() {
 		return "not signed: anyone who can write the store can change the ring"
 	}
 	var names []string
 	for _, id := range r.Signers() {
 		names = append(names, fmt.Sprintf("%s (%s)", id, abbreviated([]string{r.FindWriter(id).Name})))
+	}
+	if !verified {
+		return strings.Join(names, ", ") + "; --ring-signer verifies that"
 	}
 	return strings.Join(names, ", ")
 }

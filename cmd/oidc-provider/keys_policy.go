@@ -12,6 +12,7 @@ import (
 
 	"oidc-provider/internal/config"
 	"oidc-provider/internal/describe"
+	"oidc-provider/internal/store"
 	"oidc-provider/rotation"
 )
 
@@ -164,7 +165,7 @@ type source struct {
 }
 
 func newPolicyInfo(r *rotation.Ring, settings []policySetting, now time.Time) policyInfo {
-	ring := newRingInfo(r, "", now)
+	ring := newRingInfo(r, store.Config{}, now)
 	info := policyInfo{Issuer: r.Issuer, Policy: r.Policy, Sources: map[string]source{}, NextRotation: ring.NextRotation}
 	for _, s := range settings {
 		info.Sources[s.field] = source{s.source, s.inFile}
@@ -252,14 +253,7 @@ func setPolicy(cmd *cobra.Command, ring *changeFlags, p rotation.Policy, dryRun 
 		before = r.Policy
 		return rotation.SetPolicy(r, p, time.Now())
 	}
-	var r *rotation.Ring
-	if dryRun {
-		if r, err = s.ReadTrusted(cmd.Context()); err == nil {
-			r, err = change(r)
-		}
-	} else {
-		r, err = s.Update(cmd.Context(), change)
-	}
+	r, err := applyChange(cmd, s, dryRun, change)
 	if err != nil {
 		return err
 	}

@@ -60,14 +60,7 @@ func repairClock(cmd *cobra.Command, ring *changeFlags, dryRun bool) error {
 		}
 		return next, ring.mustConfirmClock(cmd, r)
 	}
-	var r *rotation.Ring
-	if dryRun {
-		if r, err = s.ReadTrusted(cmd.Context()); err == nil {
-			r, err = change(r)
-		}
-	} else {
-		r, err = s.Update(cmd.Context(), change)
-	}
+	r, err := applyChange(cmd, s, dryRun, change)
 	if err != nil {
 		return err
 	}

@@ -151,19 +151,10 @@ where it can be reached in an emergency.`,
 			if err != nil {
 				return err
 			}
-			s, err := ring.open(cmd)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
-				return rotation.AddWriter(cmd.Context(), r, s.Sealer,
-					rotation.Writer{ID: id, Name: args[1], RevokeOnly: revokeOnly}, time.Now())
+			w := rotation.Writer{ID: id, Name: args[1], RevokeOnly: revokeOnly}
+			return changeWriters(cmd, &ring, func(r *rotation.Ring, s rotation.Sealer) (*rotation.Ring, error) {
+				return rotation.AddWriter(cmd.Context(), r, s, w, time.Now())
 			})
-			if err != nil {
-				return err
-			}
-			return writeTable(cmd.OutOrStdout(), writerColumns, writerRows(r, time.Now()))
 		},
 	}
 	ring.add(cmd)
@@ -185,22 +176,28 @@ an older ring, which the removed writer had signed.`,
 		Example: `  oidc-provider keys writers remove operator --age-identity /etc/oidc-provider/identity.txt`,
 		Args:    exactArgs("ID|NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := ring.open(cmd)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) {
-				return rotation.RemoveWriter(cmd.Context(), r, s.Sealer, args[0], time.Now())
+			return changeWriters(cmd, &ring, func(r *rotation.Ring, s rotation.Sealer) (*rotation.Ring, error) {
+				return rotation.RemoveWriter(cmd.Context(), r, s, args[0], time.Now())
 			})
-			if err != nil {
-				return err
-			}
-			return writeTable(cmd.OutOrStdout(), writerColumns, writerRows(r, time.Now()))
 		},
 	}
 	ring.add(cmd)
 	return cmd
+}
+
+// changeWriters changes the writers of a ring, and prints who they are then.
+func changeWriters(cmd *cobra.Command, ring *changeFlags,
+	change func(*rotation.Ring, rotation.Sealer) (*rotation.Ring, error)) error {
+	s, err := ring.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	r, err := s.Update(cmd.Context(), func(r *rotation.Ring) (*rotation.Ring, error) { return change(r, s.Sealer) })
+	if err != nil {
+		return err
+	}
+	return writeTable(cmd.OutOrStdout(), writerColumns, writerRows(r, time.Now()))
 }
 
 func newWritersIDCommand() *cobra.Command {

@@ -36,9 +36,9 @@ type Config struct {
 	// private keys that are sealed for kms.
 	KMSSocket string `yaml:"kmsSocket,omitempty"`
 
-	// RingSigners are writers of the ring (ed25519:…, from `keys writers list`). A
-	// ring that is signed by one of them, or by a writer for whom one of them has
-	// vouched, is trusted. The identities above need none of this: they are writers
+	// RingSigners are writers of the ring (ed25519:…, from `keys writers id` where
+	// their identity is). A ring that is signed by one of them, or by a writer for
+	// whom one of them has vouched, is trusted. The identities above need none of this: they are writers
 	// themselves.
 	RingSigners []string `yaml:"ringSigners,omitempty"`
 
