@@ -20,6 +20,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"filippo.io/age"
 
@@ -40,10 +41,10 @@ var ErrNoIdentity = errors.New("no available identity opens it")
 // Config. Many goroutines may use it at once. The zero value has no identity: it
 // seals for age recipients.
 type Sealer struct {
-	identities func() []age.Identity // a function, so that no formatting verb prints them
-	public     []string              // the recipients of these identities, each with its file
-	writers    []rotation.WriterKey  // of these identities
-	plugin     *plugin               // nil without a KMS plugin
+	identities func() []age.Identity                // a function, so that no formatting verb prints them
+	public     []string                             // the recipients of these identities, each with its file
+	writers    func() ([]rotation.WriterKey, error) // of these identities
+	plugin     *plugin                              // nil without a KMS plugin
 }
 
 // New returns the Sealer that cfg describes. It reads the identity files and does
@@ -67,10 +68,9 @@ func New(cfg Config) (*Sealer, error) {
 		}
 	}
 	s.identities = func() []age.Identity { return all }
+	s.writers = sync.OnceValues(func() ([]rotation.WriterKey, error) { return writersOf(all) })
+	go s.writers() // the first key takes a millisecond, in which the store can be opened
 	var err error
-	if s.writers, err = writersOf(all); err != nil {
-		return nil, err
-	}
 	if cfg.KMSSocket != "" {
 		if s.plugin, err = newPlugin(cfg.KMSSocket, cfg.KMSTimeout); err != nil {
 			return nil, err

@@ -78,7 +78,14 @@ func writersOf(ids []age.Identity) ([]rotation.WriterKey, error) {
 // If seed does not open, the keys of the age identities are returned with the error,
 // which wraps the same errors as those of [Sealer.Unseal].
 func (s *Sealer) WriterKeys(ctx context.Context, seed []byte) ([]rotation.WriterKey, error) {
-	keys := slices.Clone(s.writers)
+	var keys []rotation.WriterKey
+	if s.writers != nil {
+		derived, err := s.writers()
+		if err != nil {
+			return nil, err
+		}
+		keys = slices.Clone(derived)
+	}
 	if len(seed) == 0 || s.plugin == nil {
 		return keys, nil
 	}
